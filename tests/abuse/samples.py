@@ -1,0 +1,139 @@
+"""Puts `.tri` files together from raw bytes by `docs/format.md`, independently of `triode.container`."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+SIGNATURE = bytes.fromhex("89 54 52 49 0d 0a 1a 0a")
+
+
+class Chunk(NamedTuple):
+    type: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The model that a sample claims: a test of a codec passes the name and digests of one that is installed."""
+
+    model: bytes = b"image-light.v1"
+    entropy: bytes = b"\x01\x02\x03\x04"
+    synthesis: bytes = b"\x05\x06\x07\x08"
+
+
+ANYONE = Identity()
+
+
+def varint(value: int) -> bytes:
+    return bytes([value]) if value < 128 else bytes([128 | value % 128]) + varint(value // 128)
+
+
+def chunk(kind: bytes, payload: bytes, *, length: bytes | None = None, crc: int | None = None) -> bytes:
+    """Return one chunk; `length` and `crc` replace the right ones."""
+    crc = zlib.crc32(kind + payload) if crc is None else crc
+    return kind + (varint(len(payload)) if length is None else length) + payload + crc.to_bytes(4, "little")
+
+
+def join(*chunks: tuple[bytes, bytes]) -> bytes:
+    """Return a file of these chunks."""
+    return SIGNATURE + b"".join(chunk(kind, payload) for kind, payload in chunks)
+
+
+def split(data: bytes) -> list[Chunk]:
+    """Return the chunks of a valid file."""
+    assert data.startswith(SIGNATURE)
+    at, chunks = len(SIGNATURE), []
+    while at < len(data):
+        kind, at = data[at : at + 4], at + 4
+        length = shift = 0
+        while True:
+            byte, at = data[at], at + 1
+            length |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        payload, at = data[at : at + length], at + length
+        assert data[at : at + 4] == zlib.crc32(kind + payload).to_bytes(4, "little")
+        chunks.append(Chunk(kind, payload))
+        at += 4
+    return chunks
+
+
+def head(
+    who: Identity = ANYONE,
+    *,
+    width: int = 7,
+    height: int = 5,
+    tile: int | None = None,
+    alpha: bool = False,
+    major: int = 1,
+    media: int = 1,
+    flags: int | None = None,
+    sample: int | None = None,
+    colour: int = 0,
+    sides: bytes | None = None,
+) -> bytes:
+    """Return the payload of an image's `HEAD`, 8-bit RGB.
+
+    `flags` (upper half of byte 1), `sample` and `sides` (both varints) replace what follows from the other arguments.
+    """
+    flags = (0x10 if tile is None else 0) if flags is None else flags
+    sample = (0x27 | (0x10 if alpha else 0)) if sample is None else sample
+    return b"".join(
+        (
+            bytes([major, media | flags, len(who.model)]),
+            who.model,
+            who.entropy,
+            who.synthesis,
+            varint(width) + varint(height) if sides is None else sides,
+            bytes([sample, colour]),
+            b"" if tile is None else bytes([tile]),
+        )
+    )
+
+
+def data(index: int | None, *, rate: int = 20, crc: int = 0xC0FFEE11, payload: bytes = b"payload") -> bytes:
+    """Return the payload of a `DATA` chunk; no index in a file of one unit."""
+    return (b"" if index is None else varint(index)) + bytes([rate]) + crc.to_bytes(4, "little") + payload
+
+
+def done(units: int, index_size: int = 0) -> bytes:
+    """Return the payload of `DONE`."""
+    return units.to_bytes(4, "little") + index_size.to_bytes(4, "little")
+
+
+def with_index(*chunks: tuple[bytes, bytes]) -> bytes:
+    """Return a file of these chunks with `indx` and `DONE` put behind them."""
+    at, before, table, units = len(SIGNATURE), 0, b"", 0
+    for kind, payload in chunks:
+        if kind == b"DATA":
+            table, before, units = table + varint(at - before), at, units + 1
+        at += len(chunk(kind, payload))
+    return join(*chunks, (b"indx", table), (b"DONE", done(units, len(chunk(b"indx", table)))))
+
+
+def tiled_chunks(who: Identity = ANYONE, *, alpha: bool = False) -> list[Chunk]:
+    """Return the chunks before the end of a 40 x 70 image in 2 x 3 tiles of 32 pixels."""
+    chunks = [Chunk(b"HEAD", head(who, width=40, height=70, tile=5, alpha=alpha))]
+    if alpha:
+        chunks.append(Chunk(b"ALPH", b"\x01alpha plane"))
+    return [*chunks, *(Chunk(b"DATA", data(i, payload=b"unit %d" % i)) for i in range(6))]
+
+
+def single(who: Identity = ANYONE) -> bytes:
+    """Return a file of one unit."""
+    return join((b"HEAD", head(who)), (b"DATA", data(None)))
+
+
+def tiled(who: Identity = ANYONE) -> bytes:
+    """Return a file of six units with all that a file can have: metadata, an unknown chunk, alpha, an index."""
+    first, *rest = tiled_chunks(who, alpha=True)
+    extras = [(b"iccp", b"profile"), (b"exif", b"II*\0"), (b"xmp_", b"<x/>"), (b"text", b"hello"), (b"zzzz", b"")]
+    return with_index(first, *extras, *rest)
+
+
+def plain_tiled(who: Identity = ANYONE) -> bytes:
+    """Return a file of six units without an index."""
+    return join(*tiled_chunks(who), (b"DONE", done(6)))

@@ -1,0 +1,84 @@
+import io
+import tracemalloc
+
+import pytest
+from abuse.attacks import ATTACKS, all_attacks, valid_files
+from abuse.samples import ANYONE, Identity
+
+from triode.container import ContainerReader
+from triode.errors import CodecError
+
+ALL = list(all_attacks())
+MEMORY = 3 << 20
+
+
+def read_all(data):
+    reader = ContainerReader(io.BytesIO(data))
+    return reader.metadata, reader.alpha, list(reader.units())
+
+
+@pytest.mark.parametrize(("name", "data"), list(valid_files()))
+def test_what_the_attacks_vary_is_valid(name, data):
+    units = read_all(data)[2]
+    assert [unit.index for unit in units] == list(range(len(units)))
+    reader = ContainerReader(io.BytesIO(data))
+    assert [reader.at(i) for i in range(reader.head.units)] == units
+
+
+@pytest.mark.parametrize("attack", ALL, ids=[attack.name for attack in ALL])
+def test_attack_fails_with_the_right_error(attack):
+    with pytest.raises(attack.error) as caught:
+        read_all(attack.data)
+    assert type(caught.value) is attack.error
+    assert len(str(caught.value)) > 10
+
+
+@pytest.mark.parametrize("attack", ALL, ids=[attack.name for attack in ALL])
+def test_attack_on_structure_fails_alike(attack):
+    with pytest.raises(attack.error):
+        ContainerReader(io.BytesIO(attack.data)).structure()
+
+
+def test_random_access_gives_the_right_unit_or_an_error():
+    """Random access need not see every defect, but must never give a unit that is not the one asked for."""
+    for attack in ALL:
+        try:
+            reader = ContainerReader(io.BytesIO(attack.data))
+        except CodecError:
+            continue
+        for index in range(min(reader.head.units, 8)):
+            try:
+                unit = reader.at(index)
+            except CodecError:
+                continue
+            assert unit.index == index, attack.name
+            assert unit.payload in (b"payload", b"unit %d" % index), attack.name
+
+
+def test_attacks_take_little_memory():
+    worst = {}
+    tracemalloc.start()
+    try:
+        for attack in ALL:
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            with pytest.raises(CodecError):
+                read_all(attack.data)
+            worst[attack.name] = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert max(worst.values()) < MEMORY, max(worst, key=worst.get)
+
+
+def test_attacks_have_distinct_names():
+    assert len({attack.name for attack in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize("idea", ATTACKS, ids=[idea.__name__ for idea in ATTACKS])
+def test_attacks_can_be_made_for_any_model(idea):
+    attacks = list(idea(Identity(b"other.v2", b"abcd", b"efgh")))
+    assert any(b"other.v2" in attack.data for attack in attacks)
+    for attack in attacks:
+        assert ANYONE.model not in attack.data
+        with pytest.raises(attack.error):
+            read_all(attack.data)

@@ -1,0 +1,65 @@
+"""The complete files that `docs/format.md` prints are what the writer writes and the reader reads."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from triode.container import ChunkType, ContainerReader, ContainerWriter, Head, ImageHead, Layout, MetadataKind, Unit
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+DIGESTS = (bytes.fromhex("a1b2c3d4"), bytes.fromhex("0badcafe"))
+
+
+def dumps():
+    return re.findall(r"^```hexdump\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+
+
+def parse(dump):
+    """Return the bytes of a dump, whose lines read `offset  bytes | meaning`."""
+    data = b""
+    for line in dump.splitlines():
+        offset, hexadecimal, meaning = re.fullmatch(r"([0-9a-f]{4})  ([0-9a-f ]+?) +\| (.+)", line).groups()
+        assert int(offset, 16) == len(data), line
+        assert meaning
+        data += bytes.fromhex(hexadecimal)
+    return data
+
+
+def write_single(fp):
+    head = Head("image-light.v1", *DIGESTS, ImageHead(768, 512, tile_log2=10))
+    with ContainerWriter(fp, head) as writer:
+        writer.unit(Unit(0, 20, 0x1234ABCD, bytes.fromhex("5ec0de0ff1ce")))
+
+
+def write_tiled(fp):
+    body = ImageHead(40, 20, layout=Layout.GREY, alpha=True, tile_log2=5)
+    with ContainerWriter(fp, Head("image-light.v1", *DIGESTS, body)) as writer:
+        writer.metadata(MetadataKind.TEXT, b"hello")
+        writer.alpha(b"\x01\x00")
+        writer.unit(Unit(0, 20, 0x1234ABCD, bytes.fromhex("5ec0de")))
+        writer.unit(Unit(1, 20, 0xFEEDBEEF, bytes.fromhex("0ff1ce01")))
+
+
+def test_there_are_two_dumps():
+    assert len(dumps()) == 2
+
+
+@pytest.mark.parametrize(("number", "write"), [(0, write_single), (1, write_tiled)])
+def test_dump_is_what_the_writer_writes(number, write):
+    fp = io.BytesIO()
+    write(fp)
+    assert parse(dumps()[number]).hex(" ") == fp.getvalue().hex(" ")
+
+
+def test_dumps_are_read():
+    single, tiled = (ContainerReader(io.BytesIO(parse(dump))) for dump in dumps())
+    assert [info.type for info in single.structure()] == ["HEAD", "DATA"]
+    assert [info.type for info in tiled.structure()] == ["HEAD", "text", "ALPH", "DATA", "DATA", "indx", "DONE"]
+    assert [hex(info.offset) for info in tiled.structure() if info.type == ChunkType.DATA] == ["0x48", "0x5a"]
+
+
+def test_every_chunk_type_is_specified():
+    for kind in (*ChunkType, *MetadataKind):
+        assert f"`{kind}`" in DOCUMENT

@@ -1,0 +1,1 @@
+"""Second implementation of what must be exact, to compare the library with."""

@@ -1,0 +1,1 @@
+"""The `triode` command: one module a subcommand; none imports torch, NumPy or Pillow before arguments are parsed."""

@@ -1,0 +1,140 @@
+"""Writes a `.tri` file from front to back; the sink need not seek."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from triode.container.chunks import SIGNATURE, ByteSink, Writable, write_chunk
+from triode.container.header import Head, pack_head
+from triode.container.records import (
+    ChunkType,
+    Done,
+    MetadataKind,
+    Unit,
+    pack_done,
+    pack_index,
+    pack_unit_prefix,
+)
+
+__all__ = ["ContainerWriter"]
+
+
+class ContainerWriter:
+    """Writes signature and `HEAD` at once, then what it is given, in the order that the format asks for.
+
+    Order: `metadata` (any number of kinds), `alpha` (if `HEAD` says so), every `unit` by rising index, `close`.
+    A call out of order, a missing or a surplus unit raises `ValueError` and writes nothing.
+
+    As a context manager it closes itself; if the block raises, it writes no end mark, so that a reader reports the
+    file as truncated. The sink stays open.
+    """
+
+    def __init__(self, fp: Writable, head: Head, *, index: bool = True) -> None:
+        """Begin a file.
+
+        Args:
+            fp: Binary sink.
+            head: What the file holds.
+            index: Whether to write the offsets of the units behind them. A file of a single unit has no index.
+        """
+        payload = pack_head(head)
+        self.head = head
+        self._sink = ByteSink(fp)
+        self._index = index
+        self._kinds: set[MetadataKind] = set()
+        self._alpha = False
+        self._offsets: list[int] = []
+        self._units = 0
+        self._closed = False
+        self._sink.write(SIGNATURE)
+        write_chunk(self._sink, ChunkType.HEAD, payload)
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._sink.position
+
+    def metadata(self, kind: MetadataKind, data: bytes) -> None:
+        """Write one block of metadata.
+
+        Raises:
+            ValueError: The block is empty, its kind was written before, or `alpha` or `unit` was called before.
+        """
+        self._require_open()
+        if not data:
+            raise ValueError(f"{kind} metadata is empty")
+        if self._units or self._alpha:
+            raise ValueError(f"{kind} metadata must come before the alpha plane and the units")
+        if kind in self._kinds:
+            raise ValueError(f"{kind} metadata was written already")
+        write_chunk(self._sink, kind, data)
+        self._kinds.add(kind)
+
+    def alpha(self, payload: bytes) -> None:
+        """Write the alpha plane: one byte that names the method, then the coded plane.
+
+        Raises:
+            ValueError: `HEAD` announces no alpha, the payload is empty, or it comes twice or after a unit.
+        """
+        self._require_open()
+        if not self.head.body.alpha:
+            raise ValueError("HEAD announces no alpha plane")
+        if self._alpha or self._units:
+            raise ValueError("the alpha plane is written once, before the units")
+        if not payload:
+            raise ValueError("the alpha plane is empty; it begins with a method byte")
+        write_chunk(self._sink, ChunkType.ALPHA, payload)
+        self._alpha = True
+
+    def unit(self, unit: Unit) -> None:
+        """Write the next unit.
+
+        Raises:
+            ValueError: `unit.index` is not the next one, all units are written, or the alpha plane is missing.
+        """
+        self._require_open()
+        if self._units == self.head.units:
+            raise ValueError(f"all {self.head.units} units are written already")
+        if unit.index != self._units:
+            raise ValueError(f"units are written in order: expected unit {self._units}, got {unit.index}")
+        if self.head.body.alpha and not self._alpha:
+            raise ValueError("HEAD announces an alpha plane, which must come before the first unit")
+        info = write_chunk(self._sink, ChunkType.DATA, pack_unit_prefix(unit, single=self.head.single), unit.payload)
+        self._units += 1
+        if self._index and not self.head.single:
+            self._offsets.append(info.offset)
+
+    def close(self) -> None:
+        """Finish the file; a second call does nothing.
+
+        Raises:
+            ValueError: Units are missing.
+        """
+        if self._closed:
+            return
+        if self._units != self.head.units:
+            raise ValueError(f"the file needs {self.head.units} units, {self._units} were written")
+        self._closed = True
+        if self.head.single:
+            return
+        index_size = 0
+        table = pack_index(self._offsets) if self._index else None
+        if table is not None:
+            index_size = write_chunk(self._sink, ChunkType.INDEX, table).size
+        write_chunk(self._sink, ChunkType.DONE, pack_done(Done(self._units, index_size)))
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the file unless the block failed."""
+        if kind is None:
+            self.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ValueError("the writer is closed")

@@ -1,0 +1,1 @@
+"""Coding orders, and the loop that codes a latent along one."""

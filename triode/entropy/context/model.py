@@ -1,0 +1,193 @@
+"""The coding loop of every conditional Gaussian entropy model; the schedule and the parameter network vary."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from triode.entropy.coder import SymbolReader, SymbolWriter
+from triode.entropy.context.schedule import Entry, Schedule
+from triode.entropy.exact.layers import ACTIVATION_MAX, FRACTION_BITS, exact_twin
+from triode.entropy.exact.state import TableBuffer
+from triode.entropy.gaussian import SCALE_COUNT, gaussian_bits, gaussian_tables
+from triode.entropy.outputs import LatentOutput
+from triode.entropy.quantize import add_uniform_noise, round_ste
+from triode.entropy.tables import Int32Array
+from triode.errors import UnsupportedError
+
+_ONE = 1 << FRACTION_BITS
+
+
+class ParameterNetwork(Protocol):
+    """Predicts the distribution of the elements of one step; a module that :func:`exact_twin` can convert."""
+
+    def __call__(self, step: int, y_hat: Tensor, hyper: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return a (mean, ladder index) pair of maps for each entry of the step.
+
+        Args:
+            step: Number of the step.
+            y_hat: (B, M, h, w) elements decoded so far, zero elsewhere.
+            hyper: (B, H, h, w) features of the hyper-decoder.
+            q: (B,) rate points.
+        """
+        ...
+
+
+class StagedNetwork(ParameterNetwork, Protocol):
+    """A parameter network of which several steps in a row share a costly part."""
+
+    def stage(self, step: int, y_hat: Tensor, hyper: Tensor, features: Tensor, q: Tensor) -> Tensor:
+        """Return what the network gets as ``hyper`` in this step; called once before each step.
+
+        Args:
+            step: Number of the step.
+            y_hat: (B, M, h, w) elements decoded so far, zero elsewhere.
+            hyper: (B, H, h, w) features of the hyper-decoder.
+            features: What this function returned for the step before; ``hyper`` for the first.
+            q: (B,) rate points.
+        """
+        ...
+
+
+def _stage(net: nn.Module | None, step: int, y_hat: Tensor, hyper: Tensor, features: Tensor, q: Tensor) -> Tensor:
+    """Return the features of a step: the network's own where it makes any, else the hyper-decoder's."""
+    if not hasattr(net, "stage"):
+        return hyper
+    return cast(StagedNetwork, net).stage(step, y_hat, hyper, features, q)
+
+
+class ContextModel(nn.Module):
+    """Codes a latent step by step, each step Gaussian given the hyper-features and all steps before.
+
+    Elements whose ladder index is 0 (standard deviation 0.11: one in 200,000 is not zero) are not coded at all: their
+    residual is zero by definition, which saves the coder most of its work at low rates.
+
+    Args:
+        schedule: The coding order.
+        parameters: The :class:`ParameterNetwork`.
+    """
+
+    def __init__(self, schedule: Schedule, parameters: nn.Module) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.parameter_net = parameters
+        self.exact: nn.Module | None = None
+        self.tables = TableBuffer()
+
+    def forward(self, y: Tensor, hyper: Tensor, q: Tensor) -> LatentOutput:
+        """Quantise (straight-through, around the means) and estimate the rate (uniform noise while training).
+
+        Args:
+            y: (B, M, h, w) float; h and w multiples of ``schedule.multiple``.
+            hyper: (B, H, h, w) float.
+            q: (B,) rate points.
+
+        Returns:
+            Quantised latent and (B,) bits.
+        """
+        net = cast(ParameterNetwork, self.parameter_net)
+        y_hat = torch.zeros_like(y)
+        bits = torch.zeros(y.shape[0], device=y.device)
+        features = hyper
+        for number, step in enumerate(self.schedule.steps):
+            features = _stage(self.parameter_net, number, y_hat, hyper, features, q)
+            maps = net(number, y_hat, features, q)
+            y_hat = y_hat.clone()
+            for entry, (mean, index) in zip(step, maps, strict=True):
+                residual = entry.view(y).float() - mean.float()
+                rounded = round_ste(residual)
+                bits = bits + gaussian_bits(add_uniform_noise(residual) if self.training else rounded, index)
+                entry.view(y_hat).copy_(mean.float() + rounded)
+        return LatentOutput(y_hat, bits)
+
+    def export(self) -> None:
+        """Freeze the integer twin of the parameter network and the tables."""
+        self.exact = exact_twin(self.parameter_net)
+        self.tables.set(gaussian_tables())
+
+    def _exact_maps(self, step: int, y_hat: Tensor, hyper: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor]]:
+        if self.exact is None:
+            raise UnsupportedError("This entropy model has no integer networks yet: export the model, or load weights")
+        maps = cast(ParameterNetwork, self.exact)(step, y_hat, hyper, q)
+        half = _ONE // 2
+        return [(m, ((i + half) * 2.0**-FRACTION_BITS).floor_().clamp_(0, SCALE_COUNT - 1)) for m, i in maps]
+
+    @torch.no_grad()
+    def encode(self, y: Tensor, hyper: Tensor, q: Tensor, writer: SymbolWriter, valid: tuple[int, int]) -> Tensor:
+        """Write one latent.
+
+        Args:
+            y: (1, M, h, w) float.
+            hyper: (1, H, h, w) float64 integers, Q13.10.
+            q: (1,) integer rate point.
+            writer: Where the symbols go.
+            valid: Rows and columns that carry data; elements outside are padding and take their means.
+
+        Returns:
+            (1, M, h, w) float64 integers, Q13.10: the quantised latent.
+        """
+        y_hat = torch.zeros(y.shape, dtype=torch.float64)
+        source, features = y.double(), hyper
+        for number, step in enumerate(self.schedule.steps):
+            features = _stage(self.exact, number, y_hat, hyper, features, q)
+            maps = self._exact_maps(number, y_hat, features, q)
+            wanted = [
+                torch.round(_crop(entry.view(source) - m * 2.0**-FRACTION_BITS, entry, valid))
+                for entry, (m, _) in zip(step, maps, strict=True)
+            ]
+            index = _flatten([_crop(i, e, valid) for e, (_, i) in zip(step, maps, strict=True)]).astype(np.uint8)
+            coded = index > 0
+            symbols = np.zeros(len(index), dtype=np.int32)
+            values = np.clip(_flatten(wanted)[coded], -(2.0**30), 2.0**30)
+            symbols[coded] = writer.write(values.astype(np.int32), index[coded], self.tables.get())
+            self._place(y_hat, step, maps, symbols, valid)
+        return y_hat
+
+    @torch.no_grad()
+    def decode(
+        self, shape: tuple[int, int, int], hyper: Tensor, q: Tensor, reader: SymbolReader, valid: tuple[int, int]
+    ) -> Tensor:
+        """Read back what :meth:`encode` wrote; arguments as there, ``shape`` being (M, h, w)."""
+        y_hat, features = torch.zeros((1, *shape), dtype=torch.float64), hyper
+        for number, step in enumerate(self.schedule.steps):
+            features = _stage(self.exact, number, y_hat, hyper, features, q)
+            maps = self._exact_maps(number, y_hat, features, q)
+            index = _flatten([_crop(i, e, valid) for e, (_, i) in zip(step, maps, strict=True)]).astype(np.uint8)
+            coded = index > 0
+            symbols = np.zeros(len(index), dtype=np.int32)
+            symbols[coded] = reader.read(index[coded], self.tables.get())
+            self._place(y_hat, step, maps, symbols, valid)
+        return y_hat
+
+    @staticmethod
+    def _place(
+        y_hat: Tensor,
+        step: tuple[Entry, ...],
+        maps: list[tuple[Tensor, Tensor]],
+        symbols: Int32Array,
+        valid: tuple[int, int],
+    ) -> None:
+        """Set the elements of a step to mean plus symbol, saturating at Q13.10."""
+        values = torch.from_numpy(symbols).double().mul_(_ONE)
+        start = 0
+        for entry, (mean, _) in zip(step, maps, strict=True):
+            rows, columns = entry.valid(*valid)
+            count = mean.shape[1] * rows * columns
+            target = mean.clone()
+            target[:, :, :rows, :columns] += values[start : start + count].view(1, mean.shape[1], rows, columns)
+            entry.view(y_hat).copy_(target.clamp_(-ACTIVATION_MAX, ACTIVATION_MAX))
+            start += count
+
+
+def _crop(x: Tensor, entry: Entry, valid: tuple[int, int]) -> Tensor:
+    rows, columns = entry.valid(*valid)
+    return x[:, :, :rows, :columns]
+
+
+def _flatten(parts: list[Tensor]) -> NDArray[Any]:
+    flat: NDArray[Any] = torch.cat([p.reshape(-1) for p in parts]).numpy()
+    return flat

@@ -1,0 +1,337 @@
+"""Integer layers: entropy networks whose output is the same integer on every machine.
+
+Activations are integers in Q13.10 (24-bit signed, 10 fractional bits), carried in float64. Weights are int16 with a
+power-of-two scale a channel, ``w = W * 2**-s``; biases are int64 in Q(s + 10). A layer computes
+
+    acc = sum(W * x) + B                     Q(s + 10), an integer of magnitude below 2**53
+    y   = clamp(floor(acc * 2**-s))          Q13.10
+
+``B`` contains ``2**(s - 1)``, so that the floor rounds to nearest. Every partial sum is an integer below 2**53 in
+magnitude, hence exact in float64 in any order, with or without fused multiply-add, on any IEEE-754 machine. Networks
+may add up to four activations before the next layer, without a clamp; the bounds leave room for that. The
+algorithm is fixed to matrix products and shifted sums (never Winograd or FFT, which multiply by fractions).
+Reference: Ballé, Johnston & Minnen, "Integer networks for data compression with latent-variable models", ICLR 2019;
+post-training form after He et al., arXiv 2202.07513.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from triode.entropy.exact.state import ExactModule
+from triode.entropy.rate import RATE_POINTS, RateBias, RateGain, interpolate_anchors
+
+FRACTION_BITS = 10
+"""Fractional bits of every activation (Q13.10)."""
+ACTIVATION_MAX = (1 << 23) - 1
+"""Largest activation, in units of 2**-10."""
+_WEIGHT_MAX = (1 << 15) - 1
+_SLOPE_BITS = 16
+_MAX_SHIFT = 30
+_GAIN_MAX = 1 << 27
+_SUMMANDS = 4
+_EXACT = float(1 << 53)
+
+
+def to_fixed(x: Tensor) -> Tensor:
+    """Round a float tensor to Q13.10 integers in float64, saturating."""
+    return torch.round(x.double() * (1 << FRACTION_BITS)).clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
+
+
+def from_fixed(x: Tensor) -> Tensor:
+    """Return Q13.10 integers as float32 values."""
+    return (x * 2.0**-FRACTION_BITS).float()
+
+
+def _clamp(x: Tensor) -> Tensor:
+    return x.clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
+
+
+class _ExactWeights(ExactModule):
+    """Integer weights (O, I/groups, kh, kw), bias and shift, with the bound check that makes float64 exact."""
+
+    weight: Tensor
+    bias: Tensor
+    shift: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        w = weight.detach().double()
+        if not bool(w.isfinite().all()) or float(w.abs().max()) * 2 > _WEIGHT_MAX:
+            raise ValueError(f"Weights must be finite and at most {_WEIGHT_MAX / 2}")
+        out = w.shape[0]
+        peak = w.reshape(out, -1).abs().amax(1).clamp_min(1e-12)
+        shift = torch.floor(torch.log2(_WEIGHT_MAX / peak)).clamp_(1, _MAX_SHIFT)
+        scale = torch.exp2(shift)
+        quantised = torch.round(w * scale.view(-1, *([1] * (w.dim() - 1)))).clamp_(-_WEIGHT_MAX, _WEIGHT_MAX)
+        b = torch.zeros(out, dtype=torch.float64) if bias is None else bias.detach().double()
+        b = torch.round(b * scale * (1 << FRACTION_BITS)) + torch.exp2(shift - 1)
+        if not bool((b.abs() < _EXACT).all()):
+            raise ValueError("Biases must be finite, and small enough for sums below 2**53")
+        self.register_buffer("weight", quantised.to(torch.int16))
+        self.register_buffer("bias", b.to(torch.int64))
+        self.register_buffer("shift", shift.to(torch.int8))
+        self._ready: tuple[Tensor, Tensor, Tensor] | None = None
+        self.check()
+
+    def check(self) -> None:
+        """Check that no partial sum can leave the exact range of float64.
+
+        Raises:
+            ValueError: If a channel's ``L1(W) * max|x| + |B|`` reaches 2**53, where ``x`` may be a sum of four
+                activations, or if a shift is out of range.
+        """
+        w = self.weight.double().reshape(self.weight.shape[0], -1)
+        bound = w.abs().sum(1) * (_SUMMANDS * ACTIVATION_MAX) + self.bias.double().abs()
+        if not bool((bound < _EXACT).all()):
+            raise ValueError(f"An integer layer may reach 2**{float(bound.max().log2()):.1f}; it must stay below 2**53")
+        if int(self.shift.min()) < 1 or int(self.shift.max()) > _MAX_SHIFT:
+            raise ValueError(f"Shifts must be in [1, {_MAX_SHIFT}]")
+
+    def floats(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return weight (O, -1), bias (O, 1) and 2**-shift (O, 1), as float64 that hold integers or powers of two."""
+        if self._ready is None:
+            self.check()
+            # Integer shifts and a division are exact everywhere; library powers need not be.
+            factor = 1.0 / torch.bitwise_left_shift(torch.ones_like(self.bias), self.shift.long()).double()[:, None]
+            flat = self.weight.double().reshape(self.weight.shape[0], -1)
+            # Fold the power of two in: products and sums only change their exponent, not one digit.
+            self._ready = (flat * factor, self.bias.double()[:, None] * factor, factor)
+        return self._ready
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        self._ready = None  # It would stay behind when the layer moves to another device.
+        out: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return out
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._ready = None
+        super()._load_from_state_dict(*args)
+        self.check()
+
+
+class ExactConv2d(_ExactWeights):
+    """Integer twin of ``nn.Conv2d`` (zero padding; groups 1 or depthwise; dilation 1).
+
+    Args:
+        conv: The float layer.
+
+    Raises:
+        ValueError: If the layer uses what the twin lacks, or its sums may exceed 2**53.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        if conv.padding_mode != "zeros" or conv.dilation != (1, 1) or isinstance(conv.padding, str):
+            raise ValueError("ExactConv2d needs zero padding given in numbers and dilation 1")
+        super().__init__(conv.weight, conv.bias)
+        self.kernel, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
+        self.groups = conv.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve.
+
+        Args:
+            x: (B, I, H, W) float64 integers, Q13.10.
+
+        Returns:
+            (B, O, H', W') float64 integers, Q13.10.
+        """
+        weight, bias, _ = self.floats()
+        b, channels, h, w = x.shape
+        (kh, kw), (sh, sw), (ph, pw) = self.kernel, self.stride, self.padding
+        oh, ow = (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
+        if self.groups == channels == weight.shape[0] and self.groups > 1:
+            padded = F.pad(x, (pw, pw, ph, ph))
+            acc = bias.view(1, -1, 1, 1).expand(b, channels, oh, ow).clone()
+            for k in range(kh * kw):
+                dy, dx = divmod(k, kw)
+                view = padded[:, :, dy : dy + (oh - 1) * sh + 1 : sh, dx : dx + (ow - 1) * sw + 1 : sw]
+                acc.addcmul_(view, weight[:, k].view(1, -1, 1, 1))
+            return _clamp(acc.floor_())
+        columns = x.reshape(b, channels, -1) if self._pointwise else F.unfold(x, self.kernel, 1, (ph, pw), self.stride)
+        groups = self.groups
+        if groups > 1:
+            columns = columns.reshape(b, groups, -1, oh * ow)
+            weight = weight.reshape(1, groups, -1, weight.shape[1])
+            acc = (weight @ columns).reshape(b, -1, oh * ow) + bias
+        else:
+            acc = torch.baddbmm(bias.expand(b, -1, oh * ow), weight.expand(b, -1, -1), columns)
+        return _clamp(acc.floor_()).reshape(b, -1, oh, ow)
+
+    @property
+    def _pointwise(self) -> bool:
+        return self.kernel == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0)
+
+
+class ExactConvTranspose2d(_ExactWeights):
+    """Integer twin of ``nn.ConvTranspose2d`` (groups 1, dilation 1).
+
+    Args:
+        conv: The float layer.
+
+    Raises:
+        ValueError: If the layer uses what the twin lacks, or its sums may exceed 2**53.
+    """
+
+    def __init__(self, conv: nn.ConvTranspose2d) -> None:
+        if conv.groups != 1 or conv.dilation != (1, 1) or isinstance(conv.padding, str):
+            raise ValueError("ExactConvTranspose2d needs groups 1 and dilation 1")
+        super().__init__(conv.weight.transpose(0, 1), conv.bias)
+        self.kernel, self.stride = conv.kernel_size, conv.stride
+        self.padding, self.output_padding = conv.padding, conv.output_padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve, transposed: (B, I, H, W) to (B, O, H', W'), float64 integers in Q13.10."""
+        weight, bias, _ = self.floats()
+        out = weight.shape[0]
+        b, channels, h, w = x.shape
+        (kh, kw), (sh, sw), (ph, pw) = self.kernel, self.stride, self.padding
+        oh = (h - 1) * sh - 2 * ph + kh + self.output_padding[0]
+        ow = (w - 1) * sw - 2 * pw + kw + self.output_padding[1]
+        spread = weight.reshape(out, channels, kh * kw).permute(0, 2, 1).reshape(out * kh * kw, channels)
+        columns = spread @ x.reshape(b, channels, -1)
+        acc = F.fold(columns, (oh, ow), self.kernel, 1, self.padding, self.stride) + bias.view(1, -1, 1, 1)
+        return _clamp(acc.floor_())
+
+
+class ExactLeakyReLU(nn.Module):
+    """Integer twin of ``nn.LeakyReLU``: negative values become ``floor(x * K * 2**-16)``.
+
+    Args:
+        slope: Slope in [0, 1]; rounded to K * 2**-16.
+
+    Raises:
+        ValueError: If the slope is out of range.
+    """
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        if not 0 <= slope <= 1:
+            raise ValueError(f"Argument `slope` must be in [0, 1], but got {slope}")
+        self.slope = round(slope * (1 << _SLOPE_BITS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to float64 integers of any shape."""
+        # For slopes within [0, 1] and floor towards minus infinity the maximum picks the right side of both signs.
+        return torch.maximum(x, (x * (self.slope * 2.0**-_SLOPE_BITS)).floor_())
+
+
+class ExactRateBias(ExactModule):
+    """Integer twin of :class:`~triode.entropy.rate.RateBias`: one bias a rate point, in Q13.10.
+
+    Args:
+        source: The float module.
+
+    Raises:
+        ValueError: If a bias is not finite.
+    """
+
+    bias: Tensor
+
+    def __init__(self, source: RateBias) -> None:
+        super().__init__()
+        rows = interpolate_anchors(source.bias.detach().double(), torch.arange(RATE_POINTS, dtype=torch.float64))
+        if not bool(rows.isfinite().all()):
+            raise ValueError("Biases must be finite")
+        self.register_buffer("bias", to_fixed(rows).to(torch.int32))
+
+    def forward(self, x: Tensor, q: Tensor) -> Tensor:
+        """Add the bias of the integer rate points ``q`` (B,) to ``x`` (B, C, H, W)."""
+        return _clamp(x + self.bias[q.long()].double()[:, :, None, None])
+
+
+class ExactRateGain(ExactModule):
+    """Integer twin of :class:`~triode.entropy.rate.RateGain`: ``floor(x * G * 2**-16)``, G an integer a rate point.
+
+    Args:
+        source: The float module; its gains must lie in [2**-17, 2**11].
+
+    Raises:
+        ValueError: If a gain lies outside.
+    """
+
+    gain: Tensor
+
+    def __init__(self, source: RateGain) -> None:
+        super().__init__()
+        gain = source.gain(torch.arange(RATE_POINTS, dtype=torch.float64).to(source.log_gain.dtype)).detach().double()
+        rows = torch.round(gain * (1 << _SLOPE_BITS)).nan_to_num(0).clamp(0, _GAIN_MAX + 1)
+        self.register_buffer("gain", rows.to(torch.int32))
+        self.check()
+
+    def check(self) -> None:
+        """Check that products stay exact in float64.
+
+        Raises:
+            ValueError: If a gain lies outside of 1 to 2**27, in units of 2**-16.
+        """
+        low, high = int(self.gain.min()), int(self.gain.max())
+        if low < 1 or high > _GAIN_MAX:
+            raise ValueError(f"Gains must lie in [1, {_GAIN_MAX}] * 2**-16, but reach from {low} to {high}")
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self.check()
+
+    def forward(self, x: Tensor, q: Tensor) -> Tensor:
+        """Scale ``x`` (B, C, H, W), Q13.10, by the gains of the integer rate points ``q`` (B,)."""
+        factor = self.gain[q.long()].double()[:, :, None, None] * 2.0**-_SLOPE_BITS
+        return _clamp((x * factor).floor_())
+
+
+_TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    nn.Conv2d: ExactConv2d,
+    nn.ConvTranspose2d: ExactConvTranspose2d,
+    nn.LeakyReLU: lambda m: ExactLeakyReLU(m.negative_slope),
+    nn.ReLU: lambda _: nn.ReLU(),
+    nn.PixelShuffle: lambda m: nn.PixelShuffle(m.upscale_factor),
+    nn.PixelUnshuffle: lambda m: nn.PixelUnshuffle(m.downscale_factor),
+    nn.Identity: lambda _: nn.Identity(),
+    RateBias: ExactRateBias,
+    RateGain: ExactRateGain,
+}
+
+
+def register_twin(source: type[nn.Module], twin: Callable[[Any], nn.Module]) -> None:
+    """Name the integer twin of a leaf layer.
+
+    Args:
+        source: Class of the float layer; subclasses count unless registered themselves.
+        twin: Builds the integer layer from the float one.
+    """
+    _TWINS[source] = twin
+
+
+def exact_twin(module: nn.Module) -> nn.Module:
+    """Build the integer twin of a float network.
+
+    The copy has the same structure and forward code; its leaf layers are replaced by their integer twins. It takes and
+    gives float64 tensors that hold Q13.10 integers.
+
+    Args:
+        module: Network of registered leaf layers and of containers whose forward only adds, concatenates, slices and
+            permutes.
+
+    Returns:
+        The twin, in evaluation mode, without gradients.
+
+    Raises:
+        ValueError: If a leaf has no integer twin.
+    """
+    for kind in type(module).__mro__:
+        if kind in _TWINS:
+            return _TWINS[kind](module)
+    children = dict(module.named_children())
+    if not children or any(True for _ in module.parameters(recurse=False)):
+        raise ValueError(f"{type(module).__name__} has no integer twin")
+    twin = module.__class__.__new__(module.__class__)
+    nn.Module.__init__(twin)
+    twin.__dict__.update({k: v for k, v in module.__dict__.items() if k not in twin.__dict__})
+    for name, child in children.items():
+        twin.add_module(name, exact_twin(child))
+    return twin.eval().requires_grad_(False)

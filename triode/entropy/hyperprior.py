@@ -1,0 +1,104 @@
+"""Hyperprior: side information z, coded first, from which the distribution of y follows (Ballé et al., ICLR 2018)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from triode.entropy.coder import SymbolReader, SymbolWriter
+from triode.entropy.context.model import ContextModel
+from triode.entropy.exact.layers import exact_twin, from_fixed
+from triode.entropy.factorized import FactorizedPrior
+from triode.entropy.outputs import HyperOutput
+from triode.errors import UnsupportedError
+
+
+class Hyperprior(nn.Module):
+    """A prior for z, a hyper-analysis and hyper-synthesis pair, and a conditional model for y.
+
+    Args:
+        h_a: Hyper-analysis, called as ``h_a(y, q)``.
+        h_s: Hyper-synthesis, called as ``h_s(z_hat, q)``; converted to integers at export.
+        prior: Entropy model of z.
+        context: Entropy model of y given the features of ``h_s``.
+        stride: How many elements of y one element of z spans, each way.
+    """
+
+    def __init__(
+        self, h_a: nn.Module, h_s: nn.Module, prior: FactorizedPrior, context: ContextModel, stride: int
+    ) -> None:
+        super().__init__()
+        self.h_a, self.h_s, self.prior, self.context = h_a, h_s, prior, context
+        self.stride = stride
+        self.h_s_exact: nn.Module | None = None
+
+    def forward(self, y: Tensor, q: Tensor, side: Tensor | None = None) -> HyperOutput:
+        """Quantise y and estimate the rate.
+
+        Args:
+            y: (B, M, h, w) float; h and w multiples of ``stride``.
+            q: (B,) rate points.
+            side: What ``h_a`` sees instead of y, same shape.
+
+        Returns:
+            Quantised latent and bits of ``"y"`` and ``"z"``.
+        """
+        z = self.prior(self.h_a(y if side is None else side, q))
+        out = self.context(y, self.h_s(z.y_hat, q), q)
+        return HyperOutput(out.y_hat, {"y": out.bits, "z": z.bits})
+
+    def export(self) -> None:
+        """Freeze integer networks and tables."""
+        self.prior.export()
+        self.context.export()
+        self.h_s_exact = exact_twin(self.h_s)
+
+    def _features(self, symbols: Tensor, q: Tensor) -> Tensor:
+        if self.h_s_exact is None:
+            raise UnsupportedError("This entropy model has no integer networks yet: export the model, or load weights")
+        return cast(Tensor, self.h_s_exact(self.prior.dequantise(symbols), q))
+
+    @torch.no_grad()
+    def encode(self, y: Tensor, q: Tensor, writer: SymbolWriter, side: Tensor | None = None) -> Tensor:
+        """Write one latent: z, then y.
+
+        Args:
+            y: (1, M, h, w) float, any size.
+            q: (1,) integer rate point.
+            writer: Where the symbols go.
+            side: What ``h_a`` sees instead of y, same shape.
+
+        Returns:
+            (1, M, h, w) float32: the quantised latent, exactly what :meth:`decode` returns.
+        """
+        valid = (y.shape[2], y.shape[3])
+        z = self.h_a(self._pad(y if side is None else side), q)
+        features = self._features(self.prior.encode(z, writer), q)
+        y_hat = self.context.encode(self._pad(y), features, q, writer, valid)
+        return from_fixed(y_hat[:, :, : valid[0], : valid[1]])
+
+    @torch.no_grad()
+    def decode(self, shape: tuple[int, int], q: Tensor, reader: SymbolReader) -> Tensor:
+        """Read one latent.
+
+        Args:
+            shape: (h, w) of the latent.
+            q: (1,) integer rate point.
+            reader: Where the symbols come from.
+
+        Returns:
+            (1, M, h, w) float32.
+        """
+        small = tuple(-(-s // self.stride) for s in shape)
+        symbols = self.prior.decode((self.prior.channels, *small), reader)
+        features = self._features(symbols, q)
+        full = (self.context.schedule.channels, small[0] * self.stride, small[1] * self.stride)
+        y_hat = self.context.decode(full, features, q, reader, shape)
+        return from_fixed(y_hat[:, :, : shape[0], : shape[1]])
+
+    def _pad(self, y: Tensor) -> Tensor:
+        bottom, right = -y.shape[2] % self.stride, -y.shape[3] % self.stride
+        return F.pad(y, (0, right, 0, bottom), mode="replicate") if bottom or right else y

@@ -1,0 +1,1 @@
+"""Pixels, samples and frames from files and arrays, and back."""

@@ -1,0 +1,84 @@
+"""What every image model is to the codecs, the trainer and the bench."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from triode.entropy.coder import SymbolReader, SymbolWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Result of a model's training pass.
+
+    Attributes:
+        x_hat: Reconstruction, same shape as the input, unclamped.
+        bits: Differentiable code lengths in bits, (B,) each, by part of the bitstream.
+    """
+
+    x_hat: Tensor
+    bits: dict[str, Tensor]
+
+
+class ImageModel(nn.Module, ABC):
+    """Networks of a learned image codec: transforms around an entropy model.
+
+    Attributes:
+        stride: Pixels that one latent element spans, each way.
+        multiple: Sides of the pixels given to :meth:`forward` and :meth:`analysis` must be multiples of this.
+        analysis_halo: Pixels beyond a tile, each way, that its latent depends on; a multiple of ``stride``.
+        synthesis_halo: Latent elements beyond a tile, each way, that its pixels depend on.
+    """
+
+    stride: int
+    multiple: int
+    analysis_halo: int
+    synthesis_halo: int
+
+    @abstractmethod
+    def forward(self, x: Tensor, q: Tensor) -> Output:
+        """Code and decode a batch, differentiably.
+
+        Args:
+            x: (B, 3, H, W) float in [0, 1], sRGB.
+            q: (B,) rate points in [0, 63].
+        """
+
+    @abstractmethod
+    def rate_lambda(self, q: Tensor) -> Tensor:
+        """Return the weight of the distortion (lambda * 255**2 * MSE + bpp) at rate points (B,), as (B,) float."""
+
+    @abstractmethod
+    def analysis(self, x: Tensor, q: Tensor) -> Tensor:
+        """Map pixels (B, 3, H, W) in [0, 1] to the latent (B, M, h, w) that :meth:`encode` takes."""
+
+    @abstractmethod
+    def encode(self, y: Tensor, q: Tensor, writer: SymbolWriter) -> Tensor:
+        """Write one latent (1, M, h, w) at the integer rate point (1,); return it as :meth:`decode` will."""
+
+    @abstractmethod
+    def decode(self, shape: tuple[int, int], q: Tensor, reader: SymbolReader) -> Tensor:
+        """Read a quantised latent (1, M, h, w), float32, given its (h, w)."""
+
+    def dequantise(self, y_hat: Tensor, q: Tensor) -> Tensor:
+        """Bring a quantised latent (B, M, h, w) to a scale that does not depend on its rate point.
+
+        Neighbouring tiles may have different rate points; the synthesis sees both.
+        """
+        return y_hat
+
+    @abstractmethod
+    def synthesis(self, y: Tensor, q: Tensor) -> Tensor:
+        """Map a dequantised latent (B, M, h, w) to pixels (B, 3, H, W), unclamped."""
+
+    @abstractmethod
+    def export(self) -> None:
+        """Freeze the integer state that :meth:`encode` and :meth:`decode` use."""
+
+    def init_from_data(self, images: Iterable[np.ndarray]) -> None:
+        """Set parameters that have a closed form from training images, (H, W, 3) uint8 each. Does nothing by default."""

@@ -1,0 +1,310 @@
+"""``image-light``: a variable-rate image codec for two CPU cores.
+
+One linear transform of 16x16 pixel blocks, started from their principal components, with light networks beside it that
+learn what a linear transform cannot; a hyperprior and a four-step quadtree context in integers; per-rate-point gains.
+All entropy networks work on latents with the gain taken out, so that a new rate point only shifts the ladder index.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from triode.entropy.coder import SymbolReader, SymbolWriter
+from triode.entropy.context.model import ContextModel
+from triode.entropy.context.schedule import QUAD_PHASES, quadtree
+from triode.entropy.factorized import FactorizedPrior
+from triode.entropy.gaussian import SCALE_COUNT, SCALE_MAX, SCALE_MIN
+from triode.entropy.hyperprior import Hyperprior
+from triode.entropy.rate import RateBias, RateGain
+from triode.models.base import ImageModel, Output
+from triode.models.layers.pca import principal_components
+from triode.models.layers.precision import full_precision
+from triode.models.layers.blocks import DepthwiseBlock, SubpixelDown, SubpixelUp
+from triode.models.registry import register_model
+
+_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
+_SLOPE = 0.125
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLightConfig:
+    """Widths of :class:`ImageLight`.
+
+    Attributes:
+        latent: Channels of y, a multiple of 4, at 1/16 of the resolution.
+        hyper: Channels of z, at 1/64.
+        fine: Channels of the transforms at 1/8.
+        coarse: Channels of the transforms at 1/16.
+        encoder_fine: Blocks of the analysis at 1/8; ``*_coarse`` at 1/16.
+        encoder_coarse: See above.
+        decoder_fine: Blocks of the synthesis at 1/8; ``*_coarse`` at 1/16.
+        decoder_coarse: See above.
+        context: Channels of the spatial context.
+        features: Channels of the hyper-decoder's features.
+        parameters: Hidden channels of the parameter network.
+        anchors: Learned rate points.
+        lambda_min: Weight of the distortion at rate point 0 (lambda * 255**2 * MSE + bits per pixel).
+        lambda_max: The same at rate point 63.
+    """
+
+    latent: int = 256
+    hyper: int = 64
+    fine: int = 128
+    coarse: int = 256
+    encoder_fine: int = 3
+    encoder_coarse: int = 3
+    decoder_fine: int = 3
+    decoder_coarse: int = 2
+    context: int = 96
+    features: int = 192
+    parameters: int = 128
+    anchors: int = 8
+    lambda_min: float = 0.0007
+    lambda_max: float = 0.16
+
+
+class _Analysis(nn.Module):
+    """g_a: pixels (B, 3, H, W) to latent (B, M, H/16, W/16), before the gain."""
+
+    def __init__(self, c: ImageLightConfig) -> None:
+        super().__init__()
+        self.linear = nn.Conv2d(3, c.latent, 16, stride=16)
+        self.head = SubpixelDown(3, c.fine, 8)
+        self.head_gain = RateGain(c.fine, c.anchors)
+        self.fine = nn.Sequential(*(DepthwiseBlock(c.fine) for _ in range(c.encoder_fine)))
+        self.down = SubpixelDown(c.fine, c.coarse, 2)
+        self.down_gain = RateGain(c.coarse, c.anchors)
+        self.coarse = nn.Sequential(*(DepthwiseBlock(c.coarse) for _ in range(c.encoder_coarse)))
+        self.tail = nn.Conv2d(c.coarse, c.latent, 1)
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, q: Tensor) -> Tensor:
+        t = self.fine(self.head_gain(self.head(x), q))
+        t = self.coarse(self.down_gain(self.down(t), q))
+        return full_precision(self.linear, x) + self.tail(t).float()
+
+
+class _Synthesis(nn.Module):
+    """g_s: latent (B, M, h, w), gain taken out, to pixels (B, 3, 16h, 16w) around zero."""
+
+    def __init__(self, c: ImageLightConfig) -> None:
+        super().__init__()
+        self.linear = SubpixelUp(c.latent, 3, 16)
+        self.head = nn.Conv2d(c.latent, c.coarse, 1)
+        self.head_gain = RateGain(c.coarse, c.anchors)
+        self.coarse = nn.Sequential(*(DepthwiseBlock(c.coarse) for _ in range(c.decoder_coarse)))
+        self.up = SubpixelUp(c.coarse, c.fine, 2)
+        self.up_gain = RateGain(c.fine, c.anchors)
+        self.fine = nn.Sequential(*(DepthwiseBlock(c.fine) for _ in range(c.decoder_fine)))
+        self.tail = SubpixelUp(c.fine, 3, 8)
+        nn.init.zeros_(self.tail[0].weight)
+        nn.init.zeros_(self.tail[0].bias)
+
+    def forward(self, y: Tensor, q: Tensor) -> Tensor:
+        t = self.coarse(self.head_gain(self.head(y), q))
+        t = self.fine(self.up_gain(self.up(t), q))
+        return full_precision(self.linear, y) + self.tail(t).float()
+
+
+class _HyperAnalysis(nn.Module):
+    """h_a: latent (B, M, h, w), gain taken out, to z (B, Z, h/4, w/4)."""
+
+    def __init__(self, c: ImageLightConfig) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(c.latent, c.parameters, 1),
+            nn.LeakyReLU(_SLOPE),
+            SubpixelDown(c.parameters, c.parameters),
+            nn.LeakyReLU(_SLOPE),
+            nn.Conv2d(c.parameters, c.parameters, 3, padding=1, groups=c.parameters),
+            SubpixelDown(c.parameters, c.hyper),
+        )
+        self.gain = RateGain(c.hyper, c.anchors)
+
+    def forward(self, y: Tensor, q: Tensor) -> Tensor:
+        return self.gain(self.net(y), q).float()
+
+
+class _HyperSynthesis(nn.Module):
+    """h_s: z (B, Z, h/4, w/4) to features (B, F, h, w). Becomes integers."""
+
+    def __init__(self, c: ImageLightConfig) -> None:
+        super().__init__()
+        self.gain = RateGain(c.hyper, c.anchors)
+        self.stem = nn.Conv2d(c.hyper, c.parameters, 3, padding=1)
+        self.bias = RateBias(c.parameters, c.anchors)
+        self.act = nn.LeakyReLU(_SLOPE)
+        self.net = nn.Sequential(
+            SubpixelUp(c.parameters, c.parameters),
+            nn.LeakyReLU(_SLOPE),
+            nn.Conv2d(c.parameters, c.parameters, 3, padding=1, groups=c.parameters),
+            SubpixelUp(c.parameters, c.features),
+        )
+
+    def forward(self, z: Tensor, q: Tensor) -> Tensor:
+        features: Tensor = self.net(self.act(self.bias(self.stem(self.gain(z, q)), q)))
+        return features
+
+
+class _Parameters(nn.Module):
+    """Means and ladder indices of the four quadtree steps. Becomes integers.
+
+    Each step sees what is decoded so far through a pointwise projection and a depthwise 3x3, adds the hyper-features, and
+    ends in one projection a phase, as the four phases code four different channel groups.
+    """
+
+    def __init__(self, c: ImageLightConfig) -> None:
+        super().__init__()
+        self.schedule = quadtree(c.latent)
+        self.group = c.latent // 4
+        self.normalise = RateGain(c.latent, c.anchors)
+        self.project = nn.ModuleList(nn.Conv2d(c.latent, c.context, 1) for _ in range(3))
+        self.spatial = nn.ModuleList(
+            nn.Conv2d(c.context, c.context, 3, padding=1, groups=c.context) for _ in range(3)
+        )
+        self.expand = nn.ModuleList(nn.Conv2d(c.context, c.features, 1) for _ in range(3))
+        self.fuse = nn.ModuleList(nn.Conv2d(c.features, c.parameters, 1) for _ in range(4))
+        self.output = nn.ModuleList(
+            nn.Conv2d(4 * c.parameters, 4 * 2 * self.group, 1, groups=4) for _ in range(4)
+        )
+        self.act = nn.LeakyReLU(_SLOPE)
+        self.fold = nn.PixelUnshuffle(2)
+        self.mean_gain = RateGain(c.latent, c.anchors)
+        self.index_bias = RateBias(c.latent, c.anchors)
+
+    def forward(self, step: int, y_hat: Tensor, hyper: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor]]:
+        if step:
+            context = self.project[step - 1](self.normalise(y_hat, q))
+            hyper = hyper + self.expand[step - 1](self.act(self.spatial[step - 1](context)))
+        t = self.act(self.fuse[step](self.act(hyper)))
+        b, c, h, w = t.shape
+        phases = self.fold(t).reshape(b, c, 4, h // 2, w // 2).transpose(1, 2).reshape(b, 4 * c, h // 2, w // 2)
+        out = self.output[step](phases).reshape(b, 4, 2, self.group, h // 2, w // 2)
+        # Entry g of this step stands at one phase; put the phases into the order of the groups.
+        order = [dy * 2 + dx for dy, dx in (QUAD_PHASES[(step + g) % 4] for g in range(4))]
+        out = out[:, order].transpose(1, 2).reshape(b, 2, 4 * self.group, h // 2, w // 2)
+        mean, index = self.mean_gain(out[:, 0], q), self.index_bias(out[:, 1], q)
+        return list(zip(mean.chunk(4, 1), index.chunk(4, 1), strict=True))
+
+
+class ImageLight(ImageModel):
+    """See the module's text.
+
+    Args:
+        config: Widths.
+    """
+
+    stride = 16
+    multiple = 16
+    analysis_halo = 64
+    synthesis_halo = 5
+
+    def __init__(self, config: ImageLightConfig | None = None) -> None:
+        super().__init__()
+        c = self.config = config or ImageLightConfig()
+        anchors = torch.linspace(0, 1, c.anchors)
+        lambdas = c.lambda_min * (c.lambda_max / c.lambda_min) ** anchors
+        gain = 2.0 * torch.sqrt(lambdas / 0.0018)
+        self.g_a, self.g_s = _Analysis(c), _Synthesis(c)
+        self.gain = RateGain(c.latent, c.anchors, gain)
+        self.inverse_gain = RateGain(c.latent, c.anchors, 1 / gain)
+        parameters = _Parameters(c)
+        parameters.normalise = RateGain(c.latent, c.anchors, 1 / gain)
+        parameters.mean_gain = RateGain(c.latent, c.anchors, gain)
+        with torch.no_grad():
+            parameters.index_bias.bias.copy_((gain.log() / _STEP)[:, None].expand(-1, c.latent))
+        self.entropy = Hyperprior(
+            _HyperAnalysis(c),
+            _HyperSynthesis(c),
+            FactorizedPrior(c.hyper),
+            ContextModel(quadtree(c.latent), parameters),
+            stride=4,
+        )
+
+    @torch.no_grad()
+    def init_linear(self, components: Tensor, deviations: Tensor) -> None:
+        """Start the linear path from principal components of 16x16x3 blocks.
+
+        Args:
+            components: (M, 3, 16, 16) orthonormal.
+            deviations: (M,) standard deviation of pixels in [0, 1] along each.
+        """
+        m = self.config.latent
+        self.g_a.linear.weight.copy_(components)
+        self.g_a.linear.bias.zero_()  # type: ignore[union-attr]
+        self.g_s.linear[0].weight.copy_(components.reshape(m, -1).t().reshape(768, m, 1, 1))
+        self.g_s.linear[0].bias.zero_()
+        net = self.entropy.context.parameter_net
+        index = torch.log(deviations.clamp_min(1e-4) * 0.5 / SCALE_MIN) / _STEP
+        group = m // 4
+        for step, conv in enumerate(net.output):
+            conv.weight.mul_(0.1)
+            bias = torch.zeros(4, 2, group)
+            for g in range(4):
+                dy, dx = QUAD_PHASES[(step + g) % 4]
+                bias[dy * 2 + dx, 1] = index[g * group : (g + 1) * group]
+            conv.bias.copy_(bias.flatten())
+
+    def rate_lambda(self, q: Tensor) -> Tensor:
+        """Return the weight of the distortion at rate points ``q`` (B,), as (B,) float."""
+        c = self.config
+        return c.lambda_min * (c.lambda_max / c.lambda_min) ** (q / 63.0)
+
+    def forward(self, x: Tensor, q: Tensor) -> Output:
+        """Code and decode a batch, differentiably.
+
+        Args:
+            x: (B, 3, H, W) float in [0, 1], sRGB; H and W multiples of 64.
+            q: (B,) rate points in [0, 63].
+
+        Returns:
+            Reconstruction, unclamped, and bits.
+        """
+        y = self.g_a(x - 0.5, q)
+        with torch.autocast(x.device.type, enabled=False):
+            latent = self.entropy(self.gain(y, q), q, side=y)
+        return Output(self.g_s(self.inverse_gain(latent.y_hat, q), q) + 0.5, latent.bits)
+
+    def analysis(self, x: Tensor, q: Tensor) -> Tensor:
+        """Return the latent (B, M, H/16, W/16), gain not applied, of pixels (B, 3, H, W) in [0, 1]."""
+        y: Tensor = self.g_a(x - 0.5, q)
+        return y
+
+    def encode(self, y: Tensor, q: Tensor, writer: SymbolWriter) -> Tensor:
+        """Write one latent (1, M, h, w), gain not applied, at an integer rate point (1,); see :class:`Hyperprior`."""
+        return self.entropy.encode(self.gain(y, q), q, writer, side=y)
+
+    def decode(self, shape: tuple[int, int], q: Tensor, reader: SymbolReader) -> Tensor:
+        """Read one quantised latent (1, M, h, w), gain applied, given its (h, w)."""
+        return self.entropy.decode(shape, q, reader)
+
+    def dequantise(self, y_hat: Tensor, q: Tensor) -> Tensor:
+        """Take the gain out of a quantised latent (B, M, h, w)."""
+        y: Tensor = self.inverse_gain(y_hat, q)
+        return y
+
+    def synthesis(self, y: Tensor, q: Tensor) -> Tensor:
+        """Return pixels (B, 3, 16h, 16w), unclamped, of a dequantised latent (B, M, h, w)."""
+        x: Tensor = self.g_s(y, q) + 0.5
+        return x
+
+    def export(self) -> None:
+        """Freeze the integer entropy networks and tables."""
+        self.entropy.export()
+
+    def init_from_data(self, images: Iterable[np.ndarray]) -> None:
+        """Start the linear path from the principal components of the images' 16x16 blocks."""
+        self.init_linear(*principal_components(images, 16, self.config.latent))
+
+
+@register_model("image-light", ImageLightConfig)
+def image_light(config: ImageLightConfig) -> ImageLight:
+    """Build :class:`ImageLight`."""
+    return ImageLight(config)

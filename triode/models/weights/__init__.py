@@ -1,0 +1,23 @@
+"""Weights: safetensors files with two digests, bundled in the package, in ``$TRIODE_HOME``, or at a path given."""
+
+from triode.models.weights.files import (
+    Pretrained,
+    WeightsInfo,
+    default_weights,
+    find_weights,
+    list_weights,
+    load_weights,
+    read_info,
+    save_weights,
+)
+
+__all__ = [
+    "Pretrained",
+    "WeightsInfo",
+    "default_weights",
+    "find_weights",
+    "list_weights",
+    "load_weights",
+    "read_info",
+    "save_weights",
+]

@@ -1,0 +1,240 @@
+"""Reading, writing and finding weights files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from triode.entropy.exact.state import entropy_state
+from triode.errors import ModelMismatchError
+from triode.models.base import ImageModel
+from triode.models.registry import get_architecture
+from triode.models.weights.digest import entropy_digest, known_answer, synthesis_digest
+
+DEFAULTS = {"image": "image-light.v1"}
+"""The weights that a medium is coded with when the user names none."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsInfo:
+    """What a weights file says of itself.
+
+    Attributes:
+        name: ``family-size.vN``, immutable once published.
+        media: ``image``, ``audio`` or ``video``.
+        architecture: Name of the registered model.
+        config: Its configuration.
+        parameters: Number of parameters.
+        entropy_digest: SHA-256 in hex; must match the stream's.
+        synthesis_digest: SHA-256 in hex; may differ from the stream's.
+        known_answer: CRC-32 that the entropy path must give on the known pattern.
+        kmac_encode: Thousand multiplications a pixel to encode, entropy networks included; 0 where not counted.
+        kmac_decode: The same to decode.
+        training: Steps, data, seed and the like, for people.
+        path: The file.
+        bytes: Its size.
+    """
+
+    name: str
+    media: str
+    architecture: str
+    config: dict[str, Any]
+    parameters: int
+    entropy_digest: str
+    synthesis_digest: str
+    known_answer: int
+    kmac_encode: float
+    kmac_decode: float
+    training: dict[str, Any]
+    path: Path
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pretrained:
+    """A loaded model and what its file says."""
+
+    model: ImageModel
+    info: WeightsInfo
+
+
+def _salt(architecture: str, config: dict[str, Any]) -> str:
+    return json.dumps([architecture, config], sort_keys=True)
+
+
+def save_weights(
+    model: ImageModel,
+    path: Path,
+    *,
+    name: str,
+    architecture: str,
+    kmac: tuple[float, float] = (0.0, 0.0),
+    training: dict[str, Any] | None = None,
+) -> WeightsInfo:
+    """Export a model and write it: floats as float16, the entropy path as integers.
+
+    Args:
+        model: Trained model; gets exported here.
+        path: Target, ``.safetensors``.
+        name: ``family-size.vN``.
+        architecture: Name of the registered model.
+        kmac: Thousand multiplications a pixel to encode and to decode.
+        training: Facts on the training, kept in the file.
+
+    Returns:
+        What the file says.
+
+    Raises:
+        ValueError: If the name is not a model name.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"A model name is 1 to 64 characters of [a-z0-9._-], but got {name!r}")
+    entry = get_architecture(architecture)
+    model = model.cpu().eval()
+    # Integers come from what the file holds, so that a file can be made again from itself.
+    model.load_state_dict({k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()})
+    model.export()
+    config = dataclasses.asdict(model.config)  # type: ignore[arg-type, call-overload]
+    salt = _salt(architecture, config)
+    meta = {
+        "format": _FORMAT,
+        "name": name,
+        "media": entry.media,
+        "architecture": architecture,
+        "config": config,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "entropy_digest": entropy_digest(model, salt).hex(),
+        "synthesis_digest": synthesis_digest(model, salt).hex(),
+        "known_answer": known_answer(model),
+        "kmac_encode": kmac[0],
+        "kmac_decode": kmac[1],
+        "training": training or {},
+    }
+    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()}
+    partial = path.with_name(path.name + ".part")
+    save_file(tensors, str(partial), {"triode": json.dumps(meta, sort_keys=True)})
+    partial.replace(path)
+    return read_info(path)
+
+
+def read_info(path: Path) -> WeightsInfo:
+    """Read what a weights file says of itself, without its tensors.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ModelMismatchError: If it cannot be read or is no Triode weights file.
+    """
+    try:
+        with safe_open(str(path), "pt") as f:
+            meta = json.loads((f.metadata() or {})["triode"])
+        if meta.pop("format") != _FORMAT:
+            raise ModelMismatchError(f"{path}: weights of an unknown format; this release reads format {_FORMAT}")
+        return WeightsInfo(path=Path(path), bytes=Path(path).stat().st_size, **meta)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelMismatchError(f"{path} is not a Triode weights file: {error}") from error
+
+
+def _folders() -> list[Path]:
+    home = os.environ.get("TRIODE_HOME")
+    return [Path(__file__).parent, *([Path(home)] if home else [])]
+
+
+def list_weights() -> tuple[WeightsInfo, ...]:
+    """Return the weights in the package and in ``$TRIODE_HOME``, by name; the package's come first."""
+    found: dict[str, WeightsInfo] = {}
+    for folder in _folders():
+        for path in sorted(folder.glob("*.safetensors")):
+            info = read_info(path)
+            found.setdefault(info.name, info)
+    return tuple(found[k] for k in sorted(found))
+
+
+def default_weights(media: str) -> str:
+    """Return the name of the weights that a medium is coded with by default."""
+    return DEFAULTS[media]
+
+
+def find_weights(name: str) -> Path:
+    """Find weights: in the package, then in ``$TRIODE_HOME``, then as a path. Nothing is ever downloaded.
+
+    Args:
+        name: Name, or path of a ``.safetensors`` file.
+
+    Raises:
+        ModelMismatchError: If there are none.
+    """
+    if name.endswith(".safetensors"):
+        if Path(name).is_file():
+            return Path(name)
+        raise ModelMismatchError(f"No weights file at {name}")
+    if _NAME.fullmatch(name):
+        for folder in _folders():
+            path = folder / f"{name}.safetensors"
+            if path.is_file():
+                return path
+    known = ", ".join(p.stem for folder in _folders() for p in sorted(folder.glob("*.safetensors")))
+    raise ModelMismatchError(f"No weights named {name!r} here; there are: {known or 'none'} ($TRIODE_HOME adds a folder)")
+
+
+def load_weights(name: str) -> Pretrained:
+    """Load a model with its weights; the last few stay in memory.
+
+    Args:
+        name: Name or path, see :func:`find_weights`.
+
+    Returns:
+        The model, in evaluation mode, and its file's facts.
+
+    Raises:
+        ModelMismatchError: If the file is missing, damaged, or its known-answer test fails on this machine.
+    """
+    path = find_weights(name)
+    stat = path.stat()
+    return _load(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, _mtime: int, _size: int) -> Pretrained:
+    info = read_info(path)
+    entry = get_architecture(info.architecture)
+    try:
+        config = entry.config(**info.config)
+        model = entry.build(config)
+        assert isinstance(model, ImageModel)  # noqa: S101
+        _load_tensors(model, path)
+    except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
+        raise ModelMismatchError(f"{path}: weights do not fit {info.architecture}: {error}") from error
+    salt = _salt(info.architecture, info.config)
+    if entropy_digest(model, salt).hex() != info.entropy_digest:
+        raise ModelMismatchError(f"{path}: the entropy model does not match its digest; the file is damaged")
+    found = known_answer(model)
+    if found != info.known_answer:
+        raise ModelMismatchError(
+            f"{path}: known-answer test gives {found:08x} instead of {info.known_answer:08x}; "
+            "this machine does not compute the entropy networks exactly"
+        )
+    return Pretrained(model, info)
+
+
+def _load_tensors(model: ImageModel, path: Path) -> None:
+    model.eval().requires_grad_(False)
+    model.export()
+    with safe_open(str(path), "pt") as f:
+        state = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    model.load_state_dict(state)
+    if not entropy_state(model):
+        raise ValueError("no integer entropy state")

@@ -1,0 +1,176 @@
+"""Image folders as training data: decoded once to a memory-mapped cache, cropped and augmented per sample."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCache:
+    """Images of a folder, decoded to RGB and laid one after the other in one memory-mapped file.
+
+    Attributes:
+        pixels: (bytes,) uint8 memory map.
+        shapes: Height and width of each image.
+        starts: Offset of each image in ``pixels``.
+        names: File name of each image.
+    """
+
+    pixels: np.ndarray
+    shapes: list[tuple[int, int]]
+    starts: list[int]
+    names: list[str]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.shapes)
+
+    def image(self, index: int) -> np.ndarray:
+        """Return a view of one image, (H, W, 3) uint8."""
+        height, width = self.shapes[index]
+        start = self.starts[index]
+        return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
+
+
+def build_cache(folder: Path, cache_dir: Path) -> ImageCache:
+    """Decode a folder of images (searched recursively) once; later calls map the file that is there.
+
+    Args:
+        folder: Where the images are.
+        cache_dir: Where the cache goes; the file's name depends on the names, sizes and times of the images.
+
+    Returns:
+        The cache.
+
+    Raises:
+        FileNotFoundError: If the folder holds no images.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise FileNotFoundError(f"No images found under {folder}")
+    stamp = [(str(p.relative_to(folder)), p.stat().st_size) for p in files]
+    key = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:16]
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    data, index = cache_dir / f"images-{key}.u8", cache_dir / f"images-{key}.json"
+    if not index.exists():
+        shapes = []
+        partial = data.with_suffix(".part")
+        with partial.open("wb") as out:
+            for path in files:
+                with Image.open(path) as image:
+                    array = np.asarray(image.convert("RGB"))
+                shapes.append(array.shape[:2])
+                out.write(array.tobytes())
+        partial.replace(data)
+        index.write_text(json.dumps(shapes))
+    shapes = [(int(h), int(w)) for h, w in json.loads(index.read_text())]
+    starts = np.concatenate([[0], np.cumsum([h * w * 3 for h, w in shapes])[:-1]]).tolist()
+    return ImageCache(np.memmap(data, dtype=np.uint8, mode="r"), shapes, starts, [s[0] for s in stamp])
+
+
+class CropDataset(Dataset[Tensor]):
+    """Random crops: place, scale 0.5 to 1, flip and quarter turn drawn from (seed, index), so a resumed run goes on.
+
+    Args:
+        cache: The images.
+        images: Which images of the cache to use.
+        size: Side of the crops in pixels.
+        length: Number of samples.
+        seed: Seed of all draws.
+        augment: Scale, flip and turn; only place otherwise.
+    """
+
+    def __init__(
+        self, cache: ImageCache, images: list[int], size: int, length: int, seed: int, *, augment: bool = True
+    ) -> None:
+        self.cache, self.images, self.size, self.length = cache, images, size, length
+        self.seed, self.augment = seed, augment
+        areas = np.array([float(np.prod(cache.shapes[i])) for i in images])
+        # Between every image alike and every pixel alike: small photos hold fewer, but sharper, details.
+        self.weights = np.sqrt(areas) / np.sqrt(areas).sum()
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return self.length
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return one crop, (3, size, size) uint8."""
+        rng = np.random.default_rng((self.seed, index))
+        image = self.cache.image(int(rng.choice(self.images, p=self.weights)))
+        height, width = image.shape[:2]
+        scale = float(rng.uniform(0.5, 1.0)) if self.augment and rng.random() < 0.5 else 1.0
+        side = min(int(round(self.size / scale)), height, width)
+        top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
+        crop: np.ndarray = image[top : top + side, left : left + side]
+        if side != self.size:
+            resized = Image.fromarray(np.ascontiguousarray(crop)).resize((self.size, self.size), Image.Resampling.BICUBIC)
+            crop = np.asarray(resized)
+        if self.augment:
+            crop = np.rot90(crop, int(rng.integers(0, 4)))
+            crop = crop[:, ::-1] if rng.random() < 0.5 else crop
+        return torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))
+
+
+class ImageFolder(L.LightningDataModule):
+    """Crops of an image folder; every ``holdout``-th image is kept for validation.
+
+    Args:
+        folder: Training images, searched recursively.
+        cache_dir: Where decoded images are cached.
+        crop: Side of the crops in pixels.
+        batch_size: Crops a step.
+        steps: Training steps the data should last for.
+        seed: Seed of the crops.
+        holdout: Keep every n-th image for validation.
+        validation_crops: Number of fixed validation crops.
+        workers: Loader processes.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        cache_dir: str = ".cache/triode",
+        crop: int = 256,
+        batch_size: int = 8,
+        steps: int = 10_000,
+        seed: int = 0,
+        holdout: int = 20,
+        validation_crops: int = 64,
+        workers: int = 1,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.folder, self.cache_dir = Path(folder), Path(cache_dir)
+        self.crop, self.batch_size, self.steps, self.seed = crop, batch_size, steps, seed
+        self.holdout, self.validation_crops, self.workers = holdout, validation_crops, workers
+
+    def setup(self, stage: str) -> None:
+        """Map the cache and split it."""
+        self.cache = build_cache(self.folder, self.cache_dir)
+        everything = range(len(self.cache))
+        self.validation_images = [i for i in everything if i % self.holdout == self.holdout - 1] or [0]
+        self.training_images = [i for i in everything if i not in set(self.validation_images)] or [0]
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Return the loader of training crops; after a resume it begins where the run had stopped."""
+        data = CropDataset(self.cache, self.training_images, self.crop, self.steps * self.batch_size, self.seed)
+        done = self.trainer.global_step if self.trainer is not None else 0
+        remaining = range(done * self.batch_size, len(data))
+        return DataLoader(data, self.batch_size, sampler=remaining, num_workers=self.workers, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        """Return the loader of the fixed validation crops."""
+        data = CropDataset(self.cache, self.validation_images, self.crop, self.validation_crops, 12345, augment=False)
+        return DataLoader(data, self.batch_size)
