@@ -5,21 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A still image.
+    r"""A still image.
 
     Attributes:
-        pixels: (H, W, C) uint8, sRGB or as the ICC profile says; C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA, not
-            premultiplied).
+        pixels: (H, W, C) uint8, sRGB or as the ICC profile says; C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4
+            (RGBA, not premultiplied).
         icc: ICC profile, if any.
-        exif: EXIF block without the ``Exif\\0\\0`` prefix, orientation already applied and reset, if any.
+        exif: EXIF block without the ``Exif\0\0`` prefix, orientation already applied and reset, if any.
         xmp: XMP packet, if any.
     """
 
-    pixels: np.ndarray
+    pixels: NDArray[np.uint8]
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None

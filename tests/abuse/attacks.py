@@ -259,6 +259,7 @@ def false_indexes(who: Identity = ANYONE) -> Attacks:
         "all zero": bytes(6),
         "one byte off": bytes([distances[0] + 1, *distances[1:]]),
         "unit 0 for unit 1": bytes([distances[0], 9, *distances[2:]]),
+        "skips unit 1": bytes([distances[0], distances[1] + distances[2], *distances[3:5], 9, 9]),
         "units 1 and 2 swapped in size": bytes([distances[0], distances[1] + 1, distances[2] - 1, *distances[3:]]),
         "behind the end": table[:-1] + b"\xff\xff\xff\xff\x0f",
         "at itself": bytes([*distances[:-1], len(body) - sum(distances[:-1])]),
@@ -269,12 +270,29 @@ def false_indexes(who: Identity = ANYONE) -> Attacks:
         yield Attack(f"index {name}", file(payload), BitstreamError)
     for size in (0, 1, 14, 16, 1 << 31, (1 << 32) - 1):
         yield Attack(f"DONE says that the index has {size} bytes", file(table, size), BitstreamError)
+    for count in (0, 5, 7):
+        end = chunk(b"DONE", done(count, len(chunk(b"indx", table))))
+        yield Attack(f"DONE behind an index counts {count} of 6", good[:-17] + end, BitstreamError)
+    five = chunk(b"indx", table[:-1])
+    agreed = body + five + chunk(b"DONE", done(5, len(five)))
+    yield Attack("index and DONE agree on 5 of 6", agreed, BitstreamError)
+    other = chunk(b"zzzz", table)
+    yield Attack("another chunk plays the index", body + other + chunk(b"DONE", done(6, len(other))), BitstreamError)
+    more = chunk(b"indx", table) + chunk(b"zzzz", b"")
+    yield Attack("index size spans two chunks", body + more + chunk(b"DONE", done(6, len(more))), BitstreamError)
     yield Attack("DONE points to an index, none is there", body + chunk(b"DONE", done(6, 15)), BitstreamError)
     yield Attack("index twice", body + chunk(b"indx", table) * 2 + good[-17:], BitstreamError)
     yield Attack("index not before DONE", file(table, between=(Chunk(b"zzzz", b""),)), BitstreamError)
     yield Attack("index among the units", join(*chunks[:2], (b"indx", table), *chunks[2:]), BitstreamError)
     yield Attack("index before the units", join(chunks[0], (b"indx", table), *chunks[1:]), BitstreamError)
     yield Attack("index and no DONE", good[:-17], TruncatedError)
+    first = chunks[0]
+    front = SIGNATURE + chunk(*first) + chunk(b"text", b"hello")
+    rest = b"".join(chunk(*unit) for unit in chunks[1:])
+    lie = chunk(b"indx", bytes([8 + len(chunk(*first)), 14 + distances[1], *distances[2:]]))
+    yield Attack(
+        "index takes a text for a unit", front + rest + lie + chunk(b"DONE", done(6, len(lie))), BitstreamError
+    )
     only = join((b"HEAD", head(who)), (b"DATA", data(None)), (b"indx", b"\x30"))
     yield Attack("index behind the only unit", only, BitstreamError)
 

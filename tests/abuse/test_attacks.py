@@ -2,11 +2,11 @@ import io
 import tracemalloc
 
 import pytest
-from abuse.attacks import ATTACKS, all_attacks, valid_files
+from abuse.attacks import ATTACKS, all_attacks, false_indexes, valid_files
 from abuse.samples import ANYONE, Identity
 
 from triode.container import ContainerReader
-from triode.errors import CodecError
+from triode.errors import BitstreamError, CodecError
 
 ALL = list(all_attacks())
 MEMORY = 3 << 20
@@ -53,6 +53,32 @@ def test_random_access_gives_the_right_unit_or_an_error():
                 continue
             assert unit.index == index, attack.name
             assert unit.payload in (b"payload", b"unit %d" % index), attack.name
+
+
+def test_random_access_refuses_what_is_not_the_unit():
+    lies = {attack.name: attack.data for attack in false_indexes()}
+    with pytest.raises(BitstreamError, match="no DATA is there"):
+        ContainerReader(io.BytesIO(lies["index takes a text for a unit"])).at(0)
+    with pytest.raises(BitstreamError, match="unit 2 is where unit 1 should be"):
+        ContainerReader(io.BytesIO(lies["index skips unit 1"])).at(1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "index and DONE agree on 5 of 6",
+        "another chunk plays the index",
+        "index size spans two chunks",
+        "DONE points to an index, none is there",
+        "DONE behind an index counts 7 of 6",
+    ],
+)
+def test_random_access_refuses_a_false_end(name):
+    (data,) = (attack.data for attack in false_indexes() if attack.name == name)
+    reader = ContainerReader(io.BytesIO(data))
+    for index in range(6):
+        with pytest.raises(BitstreamError, match="DONE says"):
+            reader.at(index)
 
 
 def test_attacks_take_little_memory():

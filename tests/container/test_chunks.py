@@ -162,7 +162,7 @@ def test_header_at_the_end_is_none():
     assert read_chunk_header(ByteSource(io.BytesIO(b""))) is None
 
 
-@pytest.mark.parametrize("start", [b"D", b"DAT", b"DATA", b"DATA\x80"])
+@pytest.mark.parametrize("start", [b"D", b"DAT", b"1?", b"DATA", b"DATA\x80"])
 def test_header_cut_short(start):
     with pytest.raises(TruncatedError):
         read_chunk_header(ByteSource(io.BytesIO(start)))

@@ -137,6 +137,12 @@ def test_an_image_that_fits_is_not_tiled():
     assert image(width=1, height=65, tile_log2=6).units == 2
 
 
+def test_a_file_of_one_tile_must_be_single():
+    with pytest.raises(BitstreamError, match="64 x 33 fits into one tile"):
+        unpack_head(samples.head(width=64, height=33, tile=6))
+    assert unpack_head(samples.head(width=65, height=33, tile=6)).units == 2
+
+
 @pytest.mark.parametrize(
     ("limits", "payload"),
     [

@@ -87,7 +87,7 @@ def test_alpha_rules():
     with pytest.raises(ValueError, match="empty"):
         writer.alpha(b"")
     writer.alpha(b"\1")
-    with pytest.raises(ValueError, match="once"):
+    with pytest.raises(ValueError, match="already"):
         writer.alpha(b"\1")
     with pytest.raises(ValueError, match="before the alpha plane"):
         writer.metadata(MetadataKind.TEXT, b"x")
@@ -107,8 +107,9 @@ def test_metadata_rules():
 
 def test_closed_writer():
     fp = io.BytesIO()
-    writer = ContainerWriter(fp, SINGLE)
-    writer.unit(unit(0))
+    writer = ContainerWriter(fp, TILED)
+    for i in range(6):
+        writer.unit(unit(i))
     writer.close()
     size = len(fp.getvalue())
     writer.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,7 +68,7 @@ class RangeDecoder:
         self.position += 4
         return int.from_bytes(piece.ljust(4, b"\0"), "big")
 
-    def decode(self, bounds: list[int], count: int) -> list[int]:
+    def decode(self, bounds: Sequence[int], count: int) -> list[int]:
         """Decode entries of a table given its cumulative masses, from 0 to 2**24."""
         width, offset, out = self.width, self.offset, []
         for _ in range(count):
@@ -88,7 +88,7 @@ class RangeDecoder:
 
     def uniform(self, bits: int, count: int) -> Ints:
         """Decode integers below 2**bits that are all equally likely."""
-        bounds = [i << (PRECISION - bits) for i in range(2**bits + 1)]
+        bounds = range(0, 2**PRECISION + 1, 2 ** (PRECISION - bits))
         return np.array(self.decode(bounds, count), dtype=np.int64)
 
 
@@ -186,7 +186,7 @@ class Networks:
             if inputs == len(x):
                 total += np.tensordot(tap, view, axes=1)
             else:
-                assert inputs == 1 and len(weight) == len(x), "neither dense nor depthwise"
+                assert (inputs, len(weight)) == (1, len(x)), "neither dense nor depthwise"
                 total += tap[:, :, None] * view
         return clamp(total + bias[:, None, None] >> shift[:, None, None])
 

@@ -1,0 +1,1 @@
+"""Bridges to other libraries, each imported by name only: `import triode.adapters.pillow`."""

@@ -85,8 +85,8 @@ def from_compressai(
 
     Args:
         source: State dict, in any of the spellings that CompressAI has had, or the CompressAI model itself.
-        architecture: ``bmshj2018-factorized``, ``bmshj2018-hyperprior``, ``mbt2018-mean``, ``elic2022`` or, as CompressAI
-            calls it, ``elic2022-official``. The widths follow from the shapes.
+        architecture: ``bmshj2018-factorized``, ``bmshj2018-hyperprior``, ``mbt2018-mean``, ``elic2022`` or, as
+            CompressAI calls it, ``elic2022-official``. The widths follow from the shapes.
         lmbda: Weight of the distortion in training, which the weights do not tell; only further training uses it.
 
     Returns:
@@ -98,7 +98,9 @@ def from_compressai(
         ModelMismatchError: If a tensor is missing, unknown or of the wrong shape.
     """
     if architecture not in _SOURCES:
-        raise UnsupportedError(f"No counterpart of {architecture!r} here; there is one of: {', '.join(sorted(_SOURCES))}")
+        raise UnsupportedError(
+            f"No counterpart of {architecture!r} here; there is one of: {', '.join(sorted(_SOURCES))}"
+        )
     state = source.state_dict() if isinstance(source, nn.Module) else source
     tensors = _rename(state)
     changes = _widths(tensors, _SOURCES[architecture])
@@ -168,7 +170,9 @@ def _rename(state: Mapping[str, Any]) -> dict[str, Tensor]:
             unknown.append(str(key))
     if unknown:
         hint = "; give its 'state_dict' entry" if "state_dict" in unknown else ""
-        raise ModelMismatchError(f"This is no state dict that we know: {len(unknown)} entries like {unknown[0]!r}{hint}")
+        raise ModelMismatchError(
+            f"This is no state dict that we know: {len(unknown)} entries like {unknown[0]!r}{hint}"
+        )
     medians = tensors.get("entropy.prior.medians")
     if medians is not None:
         # Quantiles are (C, 1, 3): lower tail, median, upper tail.
@@ -201,8 +205,8 @@ def _compare(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], arch
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or extra:
         raise ModelMismatchError(
-            f"The weights do not fit {architecture}: {len(missing)} tensors missing (as {', '.join(missing[:3]) or 'none'}), "
-            f"{len(extra)} too many (as {', '.join(extra[:3]) or 'none'})"
+            f"The weights do not fit {architecture}: {len(missing)} tensors missing ({', '.join(missing[:3])}), "
+            f"{len(extra)} too many ({', '.join(extra[:3])})"
         )
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
@@ -210,3 +214,6 @@ def _compare(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], arch
                 f"The weights do not fit {architecture}: {name} must have the shape {tuple(expected[name].shape)}, "
                 f"but has {tuple(tensor.shape)}"
             )
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelMismatchError(f"The weights hold numbers that are not finite, in {name}")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from typing import Final
+from typing import Final, NoReturn
 
 __all__ = [
+    "Parser",
     "add_batch_options",
     "add_limit_options",
     "add_output_options",
     "add_report_options",
-    "byte_count",
+    "count",
     "positive",
     "positive_int",
     "quality",
@@ -20,6 +21,14 @@ __all__ = [
 
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _COUNT: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmg]?i?)b?", re.IGNORECASE)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that answers wrong arguments with what is wrong, and where to read more, instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and end with exit code 2."""
+        self.exit(2, f"triode: {message}; see `{self.prog} --help`\n")
 
 
 def quality(text: str) -> float:
@@ -45,18 +54,18 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
-def byte_count(text: str) -> int:
+def count(text: str) -> int:
     """Read a count above 0 with an optional unit: k, M, G are powers of 1000, Ki, Mi, Gi of 1024; a final B is ignored.
 
     `20k` is 20000, `1.5M` is 1500000, `64KiB` is 65536.
     """
     match = _COUNT.fullmatch(text.strip())
     scale = _UNITS.get(match[2].lower()) if match else None
-    if match is None or scale is None or (count := int(float(match[1]) * scale)) <= 0:
+    if match is None or scale is None or (value := int(float(match[1]) * scale)) <= 0:
         raise argparse.ArgumentTypeError(
             f"must be a number above 0, with k, M, G (1000) or Ki, Mi, Gi (1024) after it if you like, got {text!r}"
         )
-    return count
+    return value
 
 
 def _number(text: str) -> float | None:
@@ -91,7 +100,7 @@ def add_limit_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that bound what a file may ask for."""
     parser.add_argument("--strict-limits", action="store_true", help="accept only what a server would take")
     parser.add_argument(
-        "--max-pixels", type=byte_count, metavar="N", help="largest image, for example 200M (default 179M, strict 33.5M)"
+        "--max-pixels", type=count, metavar="N", help="largest image, for example 200M (default 179M, strict 33.5M)"
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from triode.errors import BitstreamError, CodecError, LimitExceededError
+from triode.errors import CodecError, LimitExceededError
 
 if TYPE_CHECKING:
     from triode.container import DecodeLimits
@@ -24,8 +24,9 @@ __all__ = [
     "UsageError",
     "describe",
     "limits_of",
-    "open_stream",
-    "read_stdin",
+    "open_any",
+    "open_tri",
+    "shown",
     "sniff",
     "write_stdout",
 ]
@@ -35,7 +36,7 @@ STDIO: Final = "-"
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
-_STDIN_BYTES: Final = 1 << 30
+_PIPE_BYTES: Final = 1 << 30
 _SNIFF_BYTES: Final = 16
 
 
@@ -64,15 +65,20 @@ class Failure:
     exit_code: int
 
 
-def describe(error: BaseException) -> tuple[str, int]:
-    """Return the message of an error and the exit code that stands for it."""
+def describe(error: BaseException, source: str | None = None) -> tuple[str, int]:
+    """Return the message of an error and the exit code that stands for it.
+
+    Args:
+        error: The error.
+        source: A file that stands before the message already, so that the message need not name it.
+    """
     if isinstance(error, (CodecError, UsageError)):
         return str(error) or type(error).__name__, error.exit_code
     if isinstance(error, FileExistsError) and error.filename:
         return f"{error.filename} exists; -f overwrites it", USAGE
     if isinstance(error, OSError):
         reason = error.strerror or str(error) or type(error).__name__
-        return (f"{error.filename}: {reason}" if error.filename else reason), 1
+        return (f"{error.filename}: {reason}" if error.filename and str(error.filename) != source else reason), 1
     if isinstance(error, MemoryError):
         return "not enough memory", LimitExceededError.exit_code
     if isinstance(error, ImportError):
@@ -86,6 +92,11 @@ def limits_of(args: Namespace) -> DecodeLimits:
 
     limits = DecodeLimits.strict() if args.strict_limits else DecodeLimits()
     return limits if args.max_pixels is None else replace(limits, max_pixels=args.max_pixels)
+
+
+def shown(name: str, standard: str) -> str:
+    """Return the name of an input or output for people; `standard` is `input` or `output`."""
+    return f"standard {standard}" if name == STDIO else name
 
 
 def sniff(start: bytes) -> str | None:
@@ -102,10 +113,23 @@ def sniff(start: bytes) -> str | None:
 
 
 @contextmanager
-def open_stream(name: str) -> Iterator[BinaryIO]:
+def open_any(name: str) -> Iterator[BinaryIO]:
+    """Open a file, or standard input for `-`, such that it can seek; pipes are read into memory.
+
+    Raises:
+        LimitExceededError: A pipe that does not end within 1 GiB.
+        UsageError: Standard input is a terminal.
+        OSError: The file cannot be opened.
+    """
+    with _open(name) as file:
+        yield file if file.seekable() else io.BytesIO(_read_pipe(file, b""))
+
+
+@contextmanager
+def open_tri(name: str) -> Iterator[BinaryIO]:
     """Open a `.tri` file, or standard input for `-`, such that it can seek.
 
-    Pipes are read into memory, but only if they begin as a Triode file does.
+    A pipe is read into memory, but only if it begins as a Triode file does.
 
     Raises:
         BitstreamError: A pipe that begins otherwise.
@@ -113,41 +137,34 @@ def open_stream(name: str) -> Iterator[BinaryIO]:
         UsageError: Standard input is a terminal.
         OSError: The file cannot be opened.
     """
-    if name == STDIO:
-        yield io.BytesIO(read_stdin("triode"))
+    from triode.container import SIGNATURE
+
+    with _open(name) as file:
+        yield file if file.seekable() else io.BytesIO(_read_pipe(file, SIGNATURE))
+
+
+@contextmanager
+def _open(name: str) -> Iterator[BinaryIO]:
+    if name != STDIO:
+        with Path(name).open("rb") as file:
+            yield file
         return
-    with Path(name).open("rb") as file:
-        yield file if file.seekable() else io.BytesIO(_read_pipe(file, "triode"))
-
-
-def read_stdin(wanted: str | None = None) -> bytes:
-    """Read standard input to its end.
-
-    Args:
-        wanted: Kind of media that it must begin as, by `sniff`.
-
-    Raises:
-        BitstreamError: It begins otherwise.
-        LimitExceededError: It does not end within 1 GiB.
-        UsageError: It is a terminal.
-    """
     if sys.stdin.isatty():
         raise UsageError("standard input is a terminal; pipe a file into it, or name one")
-    return _read_pipe(sys.stdin.buffer, wanted)
+    yield sys.stdin.buffer
 
 
-def _read_pipe(file: BinaryIO, wanted: str | None) -> bytes:
+def _read_pipe(file: BinaryIO, signature: bytes) -> bytes:
     start = b""
     while len(start) < _SNIFF_BYTES and (piece := file.read(_SNIFF_BYTES - len(start))):
         start += piece
-    if wanted == "triode" and sniff(start) != wanted:
+    if not start.startswith(signature):
         from triode.container import ContainerReader
 
-        ContainerReader(io.BytesIO(start))  # says what is wrong
-        raise BitstreamError("not a Triode file")
-    data = start + file.read(_STDIN_BYTES - len(start) + 1)
-    if len(data) > _STDIN_BYTES:
-        raise LimitExceededError(f"the input is longer than {_STDIN_BYTES} bytes, the most that is read from a pipe")
+        ContainerReader(io.BytesIO(start))  # raises, and says what the bytes are instead
+    data = start + file.read(_PIPE_BYTES - len(start) + 1)
+    if len(data) > _PIPE_BYTES:
+        raise LimitExceededError(f"the input is longer than {_PIPE_BYTES} bytes, the most that is read from a pipe")
     return data
 
 

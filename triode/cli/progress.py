@@ -33,7 +33,9 @@ class Progress:
             return
         from tqdm import tqdm
 
-        layout = "{percentage:3.0f}% |{bar}| {elapsed}" if total == 1 else "{n:.1f}/{total} |{bar}| {elapsed}<{remaining}"
+        layout = (
+            "{percentage:3.0f}% |{bar}| {elapsed}" if total == 1 else "{n:.1f}/{total} |{bar}| {elapsed}<{remaining}"
+        )
         self._bar = tqdm(
             total=total, file=sys.stderr, leave=False, delay=_DELAY_SECONDS, bar_format=layout, dynamic_ncols=True
         )

@@ -14,10 +14,31 @@ __all__ = ["Job", "plan"]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One input and its output: paths, or `-` for the standard streams."""
+    """One input and its output.
+
+    Attributes:
+        source: Path, or `-` for standard input.
+        target: Path, or `-` for standard output; empty where there is no output.
+        folder: Folder of the output, to be made if it is missing.
+    """
 
     source: str
     target: str
+    folder: str | None = None
+
+    def claim(self, *, overwrite: bool) -> None:
+        """Refuse an output that cannot be written, before the work that makes it.
+
+        Raises:
+            OSError: The output exists and `overwrite` is not set, or it has no folder.
+        """
+        from triode.io.files import check_target
+
+        if self.target == STDIO:
+            return
+        if self.folder is not None:
+            Path(self.folder).mkdir(parents=True, exist_ok=True)
+        check_target(Path(self.target), overwrite=overwrite)
 
 
 def plan(
@@ -48,7 +69,8 @@ def plan(
     """
     jobs: list[Job] = []
     for source, within in _sources(inputs, recursive=recursive, wanted=wanted):
-        jobs.append(Job(source, _target(source, within, output, output_dir, rename)))
+        target = _target(source, within, output, output_dir, rename)
+        jobs.append(Job(source, target, None if output_dir is None else str(Path(target).parent)))
     if output is not None and len(jobs) != 1:
         raise UsageError(f"-o names one output, but there are {len(jobs)} inputs; use --output-dir")
     if output is not None and recursive and Path(inputs[0]).is_dir():

@@ -1,0 +1,1 @@
+"""What a user holds: a medium in, `.tri` bytes out, and back."""

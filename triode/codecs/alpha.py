@@ -8,11 +8,12 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 from triode.errors import BitstreamError, UnsupportedError
 
 
-def encode_alpha(plane: np.ndarray) -> bytes:
+def encode_alpha(plane: NDArray[np.uint8]) -> bytes:
     """Encode an alpha plane.
 
     Args:
@@ -29,7 +30,7 @@ def encode_alpha(plane: np.ndarray) -> bytes:
     return min(options, key=len)
 
 
-def decode_alpha(data: bytes, width: int, height: int) -> np.ndarray:
+def decode_alpha(data: bytes, width: int, height: int) -> NDArray[np.uint8]:
     """Decode an alpha plane.
 
     Args:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from triode.codecs.alpha import decode_alpha, encode_alpha
 from triode.codecs.search import largest_point, smallest_point
+from triode.codecs.tiles import Pixels, analyse, check_tiles, decoding_memory, latent_size, synthesise
 from triode.container import (
+    SIGNATURE,
     ChunkInfo,
     ContainerReader,
     ContainerWriter,
@@ -25,19 +28,18 @@ from triode.container import (
     MetadataKind,
     Tile,
     Unit,
-    TileGrid,
     tile_grid,
 )
 from triode.entropy.coder import RangeReader, RangeWriter
-from triode.errors import ModelMismatchError
+from triode.errors import ModelMismatchError, UnsupportedError
 from triode.media import Picture
-from triode.models.base import ImageModel
 from triode.models.weights import Pretrained, default_weights, load_weights
 
 TILE_LOG2 = 11
 """Tiles are 2048 pixels wide: large enough that their borders cost nothing, small enough to bound the memory."""
+_TILES = range(7, 17)
 _POINTS = 64
-_BYTES_A_PIXEL = 60
+_PROBES = 7
 
 Progress = Callable[[float], None]
 
@@ -128,11 +130,16 @@ class ImageCodec:
             says to decode.
         limits: What a stream may ask for when decoding.
         tile_log2: Base-2 logarithm of the tile side in pixels, 7 to 16.
+
+    Raises:
+        ValueError: If the tile side is out of range.
     """
 
     def __init__(
         self, model: str | None = None, *, limits: DecodeLimits | None = None, tile_log2: int = TILE_LOG2
     ) -> None:
+        if tile_log2 not in _TILES:
+            raise ValueError(f"Argument `tile_log2` must be in {_TILES[0]}..{_TILES[-1]}, but got {tile_log2}")
         self._model = model
         self._limits = limits or DecodeLimits()
         self._tile_log2 = tile_log2
@@ -167,15 +174,31 @@ class ImageCodec:
         """
         if sum(t is not None for t in (quality, bpp, size, psnr)) > 1:
             raise ValueError("Give at most one of quality, bpp, size and psnr")
+        for name, target in (("bpp", bpp), ("size", size), ("psnr", psnr)):
+            if target is not None and not 0 < target < math.inf:
+                raise ValueError(f"Argument `{name}` must be positive and finite, but got {target}")
+        point = quality_to_point(50 if quality is None else quality)
         job = _Encoding(load_weights(self._model or default_weights("image")), picture, self._tile_log2)
-        if bpp is not None or size is not None:
-            budget = size if size is not None else int((bpp or 0) * picture.width * picture.height / 8)
-            if budget <= 0:
-                raise ValueError(f"The target must be positive, but got {bpp if size is None else size}")
-            return largest_point(lambda p: job.run(p, None), lambda e: len(e.data), budget, _POINTS)
+        if bpp is None and size is None and psnr is None:
+            return job.run(point, progress)
+        probes = 0
+
+        def probe(point: int) -> Encoded:
+            nonlocal probes
+            result = job.run(point, None, measure=psnr is not None)
+            probes += 1
+            if progress:
+                progress(probes / (_PROBES + 1))
+            return result
+
         if psnr is not None:
-            return smallest_point(lambda p: job.run(p, None, measure=True), lambda e: e.psnr or 0.0, psnr, _POINTS)
-        return job.run(quality_to_point(50 if quality is None else quality), progress)
+            found = smallest_point(probe, lambda e: e.psnr or 0.0, psnr, _POINTS)
+        else:
+            budget = size if size is not None else (bpp or 0.0) * picture.width * picture.height / 8
+            found = largest_point(probe, lambda e: len(e.data), budget, _POINTS)
+        if progress:
+            progress(1.0)
+        return found
 
     def decode(self, source: bytes | BinaryIO, *, progress: Progress | None = None) -> Picture:
         """Decode a file.
@@ -191,14 +214,13 @@ class ImageCodec:
             CodecError: If the file is damaged, exceeds the limits, or its model is not here.
         """
         reader = ContainerReader(_open(source), self._limits)
-        head = reader.head
-        weights = self._weights(head)
-        self._limits.check_memory_bytes(_BYTES_A_PIXEL * head.body.width * min(head.body.height, 6144), "decoding")
-        planes = np.empty((head.body.height, head.body.width, head.body.layout.channels), dtype=np.uint8)
-        for tile, pixels in _Decoding(weights, reader, progress).tiles():
+        decoding = self._decoding(reader, progress)
+        body = reader.head.body
+        planes = np.empty((body.height, body.width, body.layout.channels), dtype=np.uint8)
+        for tile, pixels in decoding.tiles():
             planes[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] = pixels
         if reader.alpha is not None:
-            alpha = decode_alpha(reader.alpha, head.body.width, head.body.height)
+            alpha = decode_alpha(reader.alpha, body.width, body.height)
             planes = np.concatenate([planes, alpha[:, :, None]], axis=2)
         meta = reader.metadata
         return Picture(planes, meta.icc, meta.exif, meta.xmp)
@@ -209,29 +231,7 @@ class ImageCodec:
         Raises:
             CodecError: If the file is damaged or exceeds the limits.
         """
-        reader = ContainerReader(_open(source), self._limits)
-        head, payload, points = reader.head, 0, set()
-        for unit in reader.units():
-            payload += len(unit.payload)
-            points.add(unit.rate_point)
-        blocks = ((k.name.lower(), reader.metadata.get(k)) for k in MetadataKind)
-        structure = reader.structure()
-        return ImageInfo(
-            media="image",
-            model=head.model,
-            width=head.body.width,
-            height=head.body.height,
-            channels=head.body.layout.channels,
-            has_alpha=head.body.alpha,
-            tiles=head.units,
-            rate_points=tuple(sorted(points)),
-            bytes=sum(c.size for c in structure) + 8,
-            payload_bytes=payload,
-            metadata=tuple((name, len(data)) for name, data in blocks if data is not None),
-            entropy_digest=head.entropy_digest.hex(),
-            synthesis_digest=head.synthesis_digest.hex(),
-            structure=structure,
-        )
+        return _describe(ContainerReader(_rewindable(source, self._limits), self._limits))
 
     def verify(self, source: bytes | BinaryIO) -> ImageInfo:
         """Decode the entropy path of every unit and check every checksum; makes no pixels.
@@ -239,15 +239,21 @@ class ImageCodec:
         Raises:
             CodecError: If anything does not check.
         """
-        data = source if isinstance(source, bytes) else source.read()
-        reader = ContainerReader(io.BytesIO(data), self._limits)
-        for _ in _Decoding(self._weights(reader.head), reader, None).latents():
+        reader = ContainerReader(_rewindable(source, self._limits), self._limits)
+        for _ in self._decoding(reader, None).latents():
             pass
         if reader.alpha is not None:
             decode_alpha(reader.alpha, reader.head.body.width, reader.head.body.height)
-        return self.info(data)
+        return _describe(reader)
 
-    def _weights(self, head: Head) -> Pretrained:
+    def _decoding(self, reader: ContainerReader, progress: Progress | None) -> _Decoding:
+        """Find the weights of a file, and check that they and this release can decode it."""
+        head = reader.head
+        if head.body.bit_depth != 8:
+            raise UnsupportedError(f"The file has {head.body.bit_depth} bits a sample; this release decodes 8")
+        if self._model is None and head.model.endswith(".safetensors"):
+            # A name from a stream never becomes a path.
+            raise ModelMismatchError(f"The file names the model {head.model}, which is no name of weights")
         weights = load_weights(self._model or head.model)
         own = bytes.fromhex(weights.info.entropy_digest)[: len(head.entropy_digest)]
         if own != head.entropy_digest:
@@ -255,7 +261,14 @@ class ImageCodec:
                 f"The file was coded with {head.model} of entropy digest {head.entropy_digest.hex()}; "
                 f"the weights {weights.info.name} here have {own.hex()}"
             )
-        return weights
+        if bytes.fromhex(weights.info.synthesis_digest)[: len(head.synthesis_digest)] != head.synthesis_digest:
+            warnings.warn(
+                f"The weights {weights.info.name} here make other pixels than those that the file was coded with",
+                stacklevel=3,
+            )
+        check_tiles(weights.model, head.body)
+        self._limits.check_memory_bytes(decoding_memory(weights.model, head.body), "decoding")
+        return _Decoding(weights, reader, progress)
 
 
 def verify(source: bytes | BinaryIO, *, limits: DecodeLimits | None = None) -> ImageInfo:
@@ -267,10 +280,54 @@ def _open(source: bytes | BinaryIO) -> BinaryIO:
     return io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
 
 
-def _halo(tile: Tile, halo: int, width: int, height: int) -> tuple[int, int, int, int]:
-    """Return the tile grown by a halo, clipped to the image, as x0, y0, x1, y1."""
-    x1, y1 = min(width, tile.x + tile.width + halo), min(height, tile.y + tile.height + halo)
-    return max(0, tile.x - halo), max(0, tile.y - halo), x1, y1
+class _Recording:
+    """Keeps what is read from a source."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self.data = io.BytesIO()
+        self._source = source
+
+    def read(self, size: int, /) -> bytes | None:
+        data = self._source.read(size)
+        self.data.write(data or b"")
+        return data
+
+
+def _rewindable(source: bytes | BinaryIO, limits: DecodeLimits) -> BinaryIO:
+    """Return a source that can be read twice; what comes from a pipe is kept, for as long as it is a valid file."""
+    file = _open(source)
+    seekable = getattr(file, "seekable", None)
+    if seekable is not None and seekable():
+        return file
+    recording = _Recording(file)
+    ContainerReader(recording, limits).structure()
+    recording.data.seek(0)
+    return recording.data
+
+
+def _describe(reader: ContainerReader) -> ImageInfo:
+    head, payload, points = reader.head, 0, set()
+    for unit in reader.units():
+        payload += len(unit.payload)
+        points.add(unit.rate_point)
+    blocks = ((k.name.lower(), reader.metadata.get(k)) for k in MetadataKind)
+    structure = reader.structure()
+    return ImageInfo(
+        media="image",
+        model=head.model,
+        width=head.body.width,
+        height=head.body.height,
+        channels=head.body.layout.channels,
+        has_alpha=head.body.alpha,
+        tiles=head.units,
+        rate_points=tuple(sorted(points)),
+        bytes=sum(c.size for c in structure) + len(SIGNATURE),
+        payload_bytes=payload,
+        metadata=tuple((name, len(data)) for name, data in blocks if data is not None),
+        entropy_digest=head.entropy_digest.hex(),
+        synthesis_digest=head.synthesis_digest.hex(),
+        structure=structure,
+    )
 
 
 class _Encoding:
@@ -309,7 +366,7 @@ class _Encoding:
             q = torch.tensor([point])
             for index, tile in enumerate(tiles):
                 coder = RangeWriter()
-                y_hat = self.model.encode(self._latent(tile, q), q, coder)
+                y_hat = self.model.encode(analyse(self.model, self.colour, tile, q), q, coder)
                 unit = Unit(index, point, coder.crc, coder.getvalue())
                 writer.unit(unit)
                 payload += len(unit.payload)
@@ -322,26 +379,11 @@ class _Encoding:
         quality = point_to_quality(point)
         return Encoded(out.getvalue(), self.info.name, point, quality, p.width, p.height, payload, psnr)
 
-    def _latent(self, tile: Tile, q: Tensor) -> Tensor:
-        """Analyse a tile with the pixels around it, and cut the halo off."""
-        model = self.model
-        height, width = self.colour.shape[:2]
-        x0, y0, x1, y1 = _halo(tile, model.analysis_halo, width, height)
-        pixels = torch.from_numpy(self.colour[y0:y1, x0:x1].copy()).permute(2, 0, 1)
-        x = (pixels.float() / 255).expand(3, -1, -1)[None]
-        bottom, right = -x.shape[2] % model.multiple, -x.shape[3] % model.multiple
-        if bottom or right:
-            x = F.pad(x, (0, right, 0, bottom), mode="replicate")
-        y = model.analysis(x.contiguous(memory_format=torch.channels_last), q)
-        top, left = (tile.y - y0) // model.stride, (tile.x - x0) // model.stride
-        rows, columns = _latent_size(tile, model.multiple, model.stride)
-        return y[:, :, top : top + rows, left : left + columns]
-
     def _psnr(self, latents: dict[int, Tensor], point: int) -> float:
         error = 0.0
         tiles = tile_grid(self.head.body)
         for index, tile in enumerate(tiles):
-            pixels = _synthesise(self.model, latents, index, tiles, point, self.colour.shape[2])
+            pixels = synthesise(self.model, latents, index, tiles, point, self.colour.shape[2])
             reference = self.colour[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
             error += float(np.square(pixels.astype(np.float64) - reference).sum())
         return float(-10 * np.log10(max(error / self.colour.size, 1e-10) / 255**2))
@@ -359,7 +401,7 @@ class _Decoding:
         for unit in self.reader.units():
             tile = self.grid[unit.index]
             coder = RangeReader(unit.payload)
-            shape = _latent_size(tile, self.model.multiple, self.model.stride)
+            shape = latent_size(self.model, tile)
             q = torch.tensor([unit.rate_point])
             with torch.inference_mode():
                 y_hat = self.model.decode(shape, q, coder)
@@ -367,7 +409,7 @@ class _Decoding:
                 y = self.model.dequantise(y_hat, q)
             yield unit, y
 
-    def tiles(self) -> Iterator[tuple[Tile, np.ndarray]]:
+    def tiles(self) -> Iterator[tuple[Tile, Pixels]]:
         """Yield each tile with its pixels (H, W, C) uint8, in raster order."""
         columns, rows = self.grid.columns, self.grid.rows
         channels = self.reader.head.body.layout.channels
@@ -383,45 +425,9 @@ class _Decoding:
                 ready.append(row)
             for r in ready:
                 for index in range(r * columns, (r + 1) * columns):
-                    yield self.grid[index], _synthesise(self.model, held, index, self.grid, points[index], channels)
+                    yield self.grid[index], synthesise(self.model, held, index, self.grid, points[index], channels)
                     done += 1
                     if self.progress:
                         self.progress(done / len(self.grid))
                 for index in range((r - 1) * columns, r * columns):
                     held.pop(index, None)
-
-
-def _latent_size(tile: Tile, multiple: int, stride: int) -> tuple[int, int]:
-    """Return rows and columns of a tile's latent."""
-    return -(-tile.height // multiple) * multiple // stride, -(-tile.width // multiple) * multiple // stride
-
-
-def _surround(latents: dict[int, Tensor], index: int, grid: TileGrid, halo: int) -> tuple[Tensor, int, int]:
-    """Join a tile's latent and what reaches into it of its neighbours'; return it, and rows and columns before it."""
-    row, column = divmod(index, grid.columns)
-    rows = range(max(0, row - 1), min(grid.rows, row + 2))
-    columns = range(max(0, column - 1), min(grid.columns, column + 2))
-
-    def edge(y: Tensor, offset: int, dim: int) -> Tensor:
-        count = min(halo, y.shape[dim])
-        return y if offset == 0 else y.narrow(dim, y.shape[dim] - count if offset < 0 else 0, count)
-
-    cells = [[edge(edge(latents[r * grid.columns + c], r - row, 2), c - column, 3) for c in columns] for r in rows]
-    before = (cells[0][0].shape[2] if rows[0] < row else 0, cells[0][0].shape[3] if columns[0] < column else 0)
-    return torch.cat([torch.cat(strip, 3) for strip in cells], 2), *before
-
-
-@torch.inference_mode()
-def _synthesise(
-    model: ImageModel, latents: dict[int, Tensor], index: int, grid: TileGrid, point: int, channels: int
-) -> np.ndarray:
-    """Make the pixels of a tile, (H, W, C) uint8, from its latent and its neighbours'."""
-    tile = grid[index]
-    y, rows, columns = _surround(latents, index, grid, model.synthesis_halo)
-    x = model.synthesis(y.contiguous(memory_format=torch.channels_last), torch.tensor([point]))[0]
-    top, left = rows * model.stride, columns * model.stride
-    x = x[:, top : top + tile.height, left : left + tile.width]
-    if channels == 1:
-        x = x.mean(0, keepdim=True)
-    pixels: np.ndarray = x.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    return pixels

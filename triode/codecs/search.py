@@ -26,17 +26,18 @@ def largest_point(run: Callable[[int], T], cost: Callable[[T], float], budget: f
         UnsupportedError: If even rate point 0 costs more.
     """
     best: T | None = None
+    spent = 0.0
     low, high = 0, points - 1
     while low <= high:
         middle = (low + high) // 2
         result = run(middle)
-        if cost(result) <= budget:
+        spent = cost(result)
+        if spent <= budget:
             best, low = result, middle + 1
         else:
             high = middle - 1
-    if best is None:
-        smallest = cost(run(0))
-        raise UnsupportedError(f"The target of {budget:.0f} bytes cannot be met: quality 0 takes {smallest:.0f} bytes")
+    if best is None:  # The last probe was point 0.
+        raise UnsupportedError(f"The target of {budget:.0f} bytes cannot be met: quality 0 takes {spent:.0f} bytes")
     return best
 
 
@@ -56,15 +57,16 @@ def smallest_point(run: Callable[[int], T], gain: Callable[[T], float], target: 
         UnsupportedError: If even the highest rate point does not.
     """
     best: T | None = None
+    reached = 0.0
     low, high = 0, points - 1
     while low <= high:
         middle = (low + high) // 2
         result = run(middle)
-        if gain(result) >= target:
+        reached = gain(result)
+        if reached >= target:
             best, high = result, middle - 1
         else:
             low = middle + 1
-    if best is None:
-        top = gain(run(points - 1))
-        raise UnsupportedError(f"The target of {target:g} dB cannot be met: quality 100 reaches {top:.2f} dB")
+    if best is None:  # The last probe was the highest point.
+        raise UnsupportedError(f"The target of {target:g} dB cannot be met: quality 100 reaches {reached:.2f} dB")
     return best

@@ -20,7 +20,7 @@ from triode.container.records import (
 )
 from triode.container.sequence import Prologue, read_head, read_prologue, read_units
 from triode.container.signature import check_signature
-from triode.errors import BitstreamError, CodecError, UnsupportedError
+from triode.errors import BitstreamError, CodecError, TruncatedError, UnsupportedError
 
 __all__ = ["ContainerReader"]
 
@@ -83,7 +83,7 @@ class ContainerReader:
         Raises:
             UnsupportedError: Called a second time, or after `structure`, on a source that cannot seek.
         """
-        return self._read_units(self._begin_pass())
+        return read_units(self._begin_pass(), self.head, self._to_units().first)
 
     def at(self, index: int) -> Unit:
         """Return unit `index`, found by the index at the end of the file, or by scanning where there is none.
@@ -114,7 +114,7 @@ class ContainerReader:
             UnsupportedError: Called a second time, or after `units`, on a source that cannot seek.
         """
         chunks = self._begin_pass()
-        for _ in self._read_units(chunks):
+        for _ in read_units(chunks, self.head, self._to_units().first):
             pass
         return tuple(chunks.chunks)
 
@@ -137,9 +137,6 @@ class ContainerReader:
         self._passed = True
         return ChunkReader(self._source, self._limits, prologue.first.offset, prologue.chunks)
 
-    def _read_units(self, chunks: ChunkReader) -> Iterator[Unit]:
-        return read_units(chunks, self.head, self._to_units().first)
-
     def _locate(self) -> tuple[int, ...]:
         """Return the offset of every unit: from the index if there is one, else by reading the whole file."""
         done_at = self._source.size() - DONE_CHUNK_BYTES
@@ -155,7 +152,8 @@ class ContainerReader:
         """Return what the index says that the `DONE` chunk at `done_at` points to; None where it points to none."""
         chunks = ChunkReader(self._source, self._limits, done_at)
         header = chunks.next_header()
-        assert header is not None  # noqa: S101  # its first bytes were just seen
+        if header is None:
+            raise TruncatedError("the file was cut while it was read")
         done = unpack_done(chunks.payload(header))
         if done.units != self.head.units:
             raise BitstreamError(f"HEAD announces {self.head.units} units, DONE says {done.units}")

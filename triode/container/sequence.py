@@ -10,7 +10,6 @@ from triode.container.chunks import ChunkHeader, ChunkInfo, ChunkReader
 from triode.container.header import MAX_HEAD_LENGTH, Head, unpack_head
 from triode.container.limits import DecodeLimits
 from triode.container.records import (
-    DONE_BYTES,
     ChunkType,
     Done,
     Metadata,
@@ -129,8 +128,6 @@ def _read_end(chunks: ChunkReader, header: ChunkHeader | None, offsets: tuple[in
 
 
 def _check_done(chunks: ChunkReader, header: ChunkHeader, expected: Done) -> None:
-    if header.length != DONE_BYTES:
-        _refuse(chunks, header, f"DONE has {DONE_BYTES} bytes")
     found = unpack_done(chunks.payload(header))
     if found.units != expected.units:
         raise BitstreamError(f"DONE says {found.units} units, the file has {expected.units}")

@@ -45,7 +45,6 @@ class ContainerWriter:
         self._kinds: set[MetadataKind] = set()
         self._alpha = False
         self._offsets: list[int] = []
-        self._units = 0
         self._closed = False
         self._sink.write(SIGNATURE)
         write_chunk(self._sink, ChunkType.HEAD, payload)
@@ -64,7 +63,7 @@ class ContainerWriter:
         self._require_open()
         if not data:
             raise ValueError(f"{kind} metadata is empty")
-        if self._units or self._alpha:
+        if self._offsets or self._alpha:
             raise ValueError(f"{kind} metadata must come before the alpha plane and the units")
         if kind in self._kinds:
             raise ValueError(f"{kind} metadata was written already")
@@ -75,13 +74,13 @@ class ContainerWriter:
         """Write the alpha plane: one byte that names the method, then the coded plane.
 
         Raises:
-            ValueError: `HEAD` announces no alpha, the payload is empty, or it comes twice or after a unit.
+            ValueError: `HEAD` announces no alpha, the payload is empty, or it was written already.
         """
         self._require_open()
         if not self.head.body.alpha:
             raise ValueError("HEAD announces no alpha plane")
-        if self._alpha or self._units:
-            raise ValueError("the alpha plane is written once, before the units")
+        if self._alpha:
+            raise ValueError("the alpha plane was written already")
         if not payload:
             raise ValueError("the alpha plane is empty; it begins with a method byte")
         write_chunk(self._sink, ChunkType.ALPHA, payload)
@@ -94,16 +93,15 @@ class ContainerWriter:
             ValueError: `unit.index` is not the next one, all units are written, or the alpha plane is missing.
         """
         self._require_open()
-        if self._units == self.head.units:
-            raise ValueError(f"all {self.head.units} units are written already")
-        if unit.index != self._units:
-            raise ValueError(f"units are written in order: expected unit {self._units}, got {unit.index}")
+        written = len(self._offsets)
+        if written == self.head.units:
+            raise ValueError(f"all {written} units are written already")
+        if unit.index != written:
+            raise ValueError(f"units are written in order: expected unit {written}, got {unit.index}")
         if self.head.body.alpha and not self._alpha:
             raise ValueError("HEAD announces an alpha plane, which must come before the first unit")
         info = write_chunk(self._sink, ChunkType.DATA, pack_unit_prefix(unit, single=self.head.single), unit.payload)
-        self._units += 1
-        if self._index and not self.head.single:
-            self._offsets.append(info.offset)
+        self._offsets.append(info.offset)
 
     def close(self) -> None:
         """Finish the file; a second call does nothing.
@@ -113,8 +111,9 @@ class ContainerWriter:
         """
         if self._closed:
             return
-        if self._units != self.head.units:
-            raise ValueError(f"the file needs {self.head.units} units, {self._units} were written")
+        written = len(self._offsets)
+        if written != self.head.units:
+            raise ValueError(f"the file needs {self.head.units} units, {written} were written")
         self._closed = True
         if self.head.single:
             return
@@ -122,7 +121,7 @@ class ContainerWriter:
         table = pack_index(self._offsets) if self._index else None
         if table is not None:
             index_size = write_chunk(self._sink, ChunkType.INDEX, table).size
-        write_chunk(self._sink, ChunkType.DONE, pack_done(Done(self._units, index_size)))
+        write_chunk(self._sink, ChunkType.DONE, pack_done(Done(written, index_size)))
 
     def __enter__(self) -> Self:
         """Return the writer."""

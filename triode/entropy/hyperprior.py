@@ -62,7 +62,14 @@ class Hyperprior(nn.Module):
         return cast(Tensor, self.h_s_exact(self.prior.dequantise(symbols), q))
 
     @torch.no_grad()
-    def encode(self, y: Tensor, q: Tensor, writer: SymbolWriter, side: Tensor | None = None) -> Tensor:
+    def encode(
+        self,
+        y: Tensor,
+        q: Tensor,
+        writer: SymbolWriter,
+        side: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
         """Write one latent: z, then y.
 
         Args:
@@ -70,6 +77,7 @@ class Hyperprior(nn.Module):
             q: (1,) integer rate point.
             writer: Where the symbols go.
             side: What ``h_a`` sees instead of y, same shape.
+            weight: (M,) price of a squared error in each channel, in bits; see :meth:`ContextModel.encode`.
 
         Returns:
             (1, M, h, w) float32: the quantised latent, exactly what :meth:`decode` returns.
@@ -77,7 +85,7 @@ class Hyperprior(nn.Module):
         valid = (y.shape[2], y.shape[3])
         z = self.h_a(self._pad(y if side is None else side), q)
         features = self._features(self.prior.encode(z, writer), q)
-        y_hat = self.context.encode(self._pad(y), features, q, writer, valid)
+        y_hat = self.context.encode(self._pad(y), features, q, writer, valid, weight)
         return from_fixed(y_hat[:, :, : valid[0], : valid[1]])
 
     @torch.no_grad()

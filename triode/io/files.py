@@ -10,7 +10,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_path", "atomic_write"]
+__all__ = ["atomic_path", "atomic_write", "check_target"]
+
+
+def check_target(target: Path, *, overwrite: bool = False) -> None:
+    """Refuse a name that a file cannot be given, before the work that makes the file.
+
+    Raises:
+        FileExistsError: `target` exists, is a regular file, and `overwrite` is not set.
+        IsADirectoryError: `target` is a folder.
+        FileNotFoundError: The folder of `target` does not exist.
+    """
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if not overwrite and target.is_file():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(target.parent))
 
 
 @contextmanager
@@ -30,21 +46,21 @@ def atomic_path(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         FileExistsError: `target` exists and `overwrite` is not set; also where another process made it meanwhile.
         IsADirectoryError: `target` is a folder.
-        OSError: The folder cannot be written to.
+        OSError: The folder does not exist, or cannot be written to.
     """
-    target = target.resolve()
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    check_target(target, overwrite=overwrite)
+    given, target = target, target.resolve()
     if target.exists() and not target.is_file():
         yield target
         return
-    if not overwrite and target.exists():
-        raise _exists(target)
     # The suffix stays, because writers choose the format by it.
     temporary = target.with_name(f".{target.stem[:64]}.{secrets.token_hex(6)}.part{target.suffix}")
     try:
         yield temporary
-        _commit(temporary, target, overwrite=overwrite)
+        if overwrite:
+            temporary.replace(target)
+        elif not _take_free_name(temporary, target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(given))
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,20 +76,17 @@ def atomic_write(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]
         yield file
 
 
-def _commit(temporary: Path, target: Path, *, overwrite: bool) -> None:
-    if not overwrite:
-        try:
-            # A link fails where the name is taken; a rename would replace what another process has just put there.
-            target.hardlink_to(temporary)
-        except FileExistsError:
-            raise _exists(target) from None
-        except OSError:
-            if target.exists():  # this file system has no hard links
-                raise _exists(target) from None
-        else:
-            return
-    temporary.replace(target)
+def _take_free_name(temporary: Path, target: Path) -> bool:
+    """Give a file a name that is free; return whether it was.
 
-
-def _exists(target: Path) -> FileExistsError:
-    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    A link fails where the name is taken, while a rename would replace what another process has just put there.
+    """
+    try:
+        target.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    except OSError:  # this file system has no hard links
+        if target.exists():
+            return False
+        temporary.replace(target)
+    return True

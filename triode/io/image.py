@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
@@ -41,7 +41,23 @@ READABLE: Final = frozenset(
         ".jpg",
         ".jpx",
     }
-    | {".jpx", ".mpo", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".sgi", ".tga", ".tif", ".tiff", ".webp"}
+    | {
+        ".jpx",
+        ".mpo",
+        ".pbm",
+        ".pcx",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".psd",
+        ".qoi",
+        ".sgi",
+        ".tga",
+        ".tif",
+        ".tiff",
+        ".webp",
+    }
 )
 """Suffixes by which image files are found in a folder; a file that is named itself may have any."""
 
@@ -81,6 +97,7 @@ _LOCK: Final = threading.RLock()
 _COMMON: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "JPEG2000", "PPM")
 # Reading these starts another program or needs a library outside Pillow.
 _NOT_PIXELS: Final = frozenset({"EPS", "WMF", "PDF", "BUFR", "GRIB", "HDF5", "MPEG"})
+_XMP_TAG: Final = 700
 _HEADER_BYTES: Final = 1 << 16
 
 
@@ -125,7 +142,8 @@ def write_picture(picture: Picture, target: Path | BinaryIO, fmt: str | None = N
     Args:
         picture: The picture.
         target: A path, replaced if it exists, with no partial file if writing fails; or a binary file.
-        fmt: Format name or suffix, such as `png`; None to go by the suffix of the path, PNG where there is none.
+        fmt: Format name or suffix, such as `png`; None to go by the suffix of the path, PNG where there is none. A
+            `.ppm` file has colour and a `.pgm` file is grey; a `.pnm` file is what the picture is.
 
     Raises:
         UnsupportedError: A format that is not offered, or that cannot hold what the picture has.
@@ -134,9 +152,13 @@ def write_picture(picture: Picture, target: Path | BinaryIO, fmt: str | None = N
     kind = find_format(fmt if fmt is not None else target.suffix if isinstance(target, Path) else "")
     if isinstance(target, Path):
         with atomic_write(target, overwrite=True) as file:
-            _save(picture, file, kind, target.suffix.lower())
+            _save(picture, file, kind, fmt or target.suffix)
+    elif target.seekable():
+        _save(picture, target, kind, fmt or "")
     else:
-        _save(picture, target, kind, "")
+        buffer = io.BytesIO()
+        _save(picture, buffer, kind, fmt or "")
+        target.write(buffer.getvalue())
 
 
 def find_format(name: str) -> ImageFormat:
@@ -226,13 +248,14 @@ def _refuse_deep(source: BinaryIO, kind: str | None) -> None:
         )
 
 
-def _save(picture: Picture, file: BinaryIO, kind: ImageFormat, suffix: str) -> None:
+def _save(picture: Picture, file: BinaryIO, kind: ImageFormat, name: str) -> None:
+    suffix = name.lower().lstrip(".")
     if picture.has_alpha and not kind.alpha:
         raise UnsupportedError(f"{kind.name} has no alpha, but the picture has; write PNG, WebP, AVIF or TIFF")
-    if suffix == ".pgm" and not picture.is_grey:
+    if suffix == "pgm" and not picture.is_grey:
         raise UnsupportedError("a .pgm file is grey, but the picture has colour; write .ppm")
     image = picture_to_pil(picture)
-    if suffix == ".ppm" and picture.is_grey:
+    if suffix == "ppm" and picture.is_grey:
         image = image.convert("RGB")
     options = {**kind.options, **_metadata_options(picture, kind)}
     try:
@@ -282,10 +305,12 @@ def _tiff_options(exif: bytes | None, xmp: bytes | None) -> dict[str, Any]:
     if exif:
         try:
             tags.load(exif)
-            tags = descriptive_exif(tags)
+            described = descriptive_exif(tags)
+            tags = Image.Exif()
+            tags.load(described or b"")
         except Exception as error:
             warnings.warn(f"the EXIF block cannot be read and is left out: {error}", stacklevel=2)
             tags = Image.Exif()
     if xmp:
-        cast("Any", tags)[700] = xmp
+        tags[_XMP_TAG] = xmp
     return {"exif": tags} if len(tags) else {}

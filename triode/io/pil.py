@@ -34,7 +34,7 @@ _MODES: Final = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 # More than one picture in these is not a film: the first is the photo, the others are depth, gain maps or layers.
 _STILL: Final = {"MPO", "PSD"}
 _PAGES: Final = {"TIFF", "DCX", "MIC"}
-_BAND_PIXELS: Final = 1 << 22
+_BAND_PIXELS: Final = 1 << 20
 # Baseline tags that describe the picture; all others say how one TIFF file stores it.
 _DESCRIPTIVE: Final = (270, 271, 272, 305, 306, 315, 316, 33432)
 _GROUPS: Final = (0x8769, 0x8825)
@@ -112,8 +112,15 @@ def describe_failure(error: BaseException, kind: str | None) -> BaseException:
     return BitstreamError(f"the {what} is damaged: {text}")
 
 
-def descriptive_exif(tags: Image.Exif) -> Image.Exif:
-    """Copy the tags that describe a picture (maker, date, copyright, exposure, place) and leave out the rest."""
+def descriptive_exif(tags: Image.Exif) -> bytes | None:
+    """Make an EXIF block of the tags that describe a picture: maker, date, copyright, exposure, place.
+
+    Args:
+        tags: What Pillow read.
+
+    Returns:
+        The block from its TIFF header on; None where there is no such tag.
+    """
     kept = Image.Exif()
     for tag in _DESCRIPTIVE:
         if tag in tags:
@@ -121,7 +128,7 @@ def descriptive_exif(tags: Image.Exif) -> Image.Exif:
     for group in _GROUPS:
         if group in tags and (content := tags.get_ifd(group)):
             kept[group] = dict(content)
-    return kept
+    return orient.without_prefix(kept.tobytes()) if len(kept) else None
 
 
 def _refuse_frames(image: Image.Image) -> None:
@@ -259,8 +266,7 @@ def _exif_from_tags(image: Image.Image) -> bytes | None:
     if not hasattr(image, "tag_v2") and "Raw profile type exif" not in image.info:
         return None
     try:
-        kept = descriptive_exif(image.getexif())
-        return kept.tobytes() if len(kept) else None
+        return descriptive_exif(image.getexif())
     except Exception as error:
         warnings.warn(f"the EXIF block cannot be read and is left out: {error}", stacklevel=2)
         return None

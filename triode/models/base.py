@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from triode.entropy.coder import SymbolReader, SymbolWriter
@@ -29,12 +31,15 @@ class ImageModel(nn.Module, ABC):
     """Networks of a learned image codec: transforms around an entropy model.
 
     Attributes:
+        config: Frozen dataclass that the registry builds the model from.
         stride: Pixels that one latent element spans, each way.
-        multiple: Sides of the pixels given to :meth:`forward` and :meth:`analysis` must be multiples of this.
+        multiple: Sides of the pixels given to :meth:`analysis` must be multiples of this; :meth:`forward` may ask
+            for more.
         analysis_halo: Pixels beyond a tile, each way, that its latent depends on; a multiple of ``stride``.
         synthesis_halo: Latent elements beyond a tile, each way, that its pixels depend on.
     """
 
+    config: Any
     stride: int
     multiple: int
     analysis_halo: int
@@ -80,5 +85,5 @@ class ImageModel(nn.Module, ABC):
     def export(self) -> None:
         """Freeze the integer state that :meth:`encode` and :meth:`decode` use."""
 
-    def init_from_data(self, images: Iterable[np.ndarray]) -> None:
-        """Set parameters that have a closed form from training images, (H, W, 3) uint8 each. Does nothing by default."""
+    def init_from_data(self, images: Iterable[NDArray[np.uint8]]) -> None:
+        """Set parameters that have a closed form from training images, (H, W, 3) uint8 each; none by default."""

@@ -88,7 +88,7 @@ def get_architecture(name: str) -> ModelEntry:
     return _MODELS[name]
 
 
-def create_model(name: str, **changes: Any) -> nn.Module:  # noqa: ANN401
+def create_model(name: str, **changes: Any) -> nn.Module:
     """Build a model with fresh weights.
 
     Args:

@@ -80,7 +80,7 @@ class RateDistortion(L.LightningModule):
         self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         return loss
 
-    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:  # noqa: ANN401
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip to the norm, or drop the whole step where the norm is not finite."""
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         if not torch.isfinite(norm):
@@ -90,7 +90,7 @@ class RateDistortion(L.LightningModule):
         self.log("grad_norm", norm)
         self.log("skipped", float(self.skipped))
 
-    def on_train_batch_end(self, *_: Any) -> None:  # noqa: ANN401
+    def on_train_batch_end(self, *_: Any) -> None:
         """Update the averaged weights."""
         self.ema.update(self.model)
 
@@ -115,7 +115,7 @@ class RateDistortion(L.LightningModule):
         progress = min(1.0, max(0.0, (step - start) / max(1.0, self.steps - start)))
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401
+    def configure_optimizers(self) -> Any:
         """Return AdamW with the linear path in a slower group."""
         slow = [p for n, p in self.model.named_parameters() if ".linear." in n]
         fast = [p for n, p in self.model.named_parameters() if ".linear." not in n]

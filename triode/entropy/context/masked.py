@@ -39,7 +39,8 @@ class CheckerboardConv2d(nn.Conv2d):
 
 def _twin(source: CheckerboardConv2d) -> ExactConv2d:
     """Build a plain integer convolution with the masked weights at zero."""
-    plain = nn.Conv2d(source.in_channels, source.out_channels, source.kernel_size[0], padding=source.kernel_size[0] // 2)
+    kernel = source.kernel_size[0]
+    plain = nn.Conv2d(source.in_channels, source.out_channels, kernel, padding=kernel // 2)
     plain.weight = nn.Parameter((source.weight * source.mask).detach())
     plain.bias = source.bias
     return ExactConv2d(plain)

@@ -16,6 +16,7 @@ from triode.entropy.exact.state import TableBuffer
 from triode.entropy.gaussian import SCALE_COUNT, gaussian_bits, gaussian_tables
 from triode.entropy.outputs import LatentOutput
 from triode.entropy.quantize import add_uniform_noise, round_ste
+from triode.entropy.rdoq import shrink
 from triode.entropy.tables import Int32Array
 from triode.errors import UnsupportedError
 
@@ -117,7 +118,15 @@ class ContextModel(nn.Module):
         return [(m, ((i + half) * 2.0**-FRACTION_BITS).floor_().clamp_(0, SCALE_COUNT - 1)) for m, i in maps]
 
     @torch.no_grad()
-    def encode(self, y: Tensor, hyper: Tensor, q: Tensor, writer: SymbolWriter, valid: tuple[int, int]) -> Tensor:
+    def encode(
+        self,
+        y: Tensor,
+        hyper: Tensor,
+        q: Tensor,
+        writer: SymbolWriter,
+        valid: tuple[int, int],
+        weight: Tensor | None = None,
+    ) -> Tensor:
         """Write one latent.
 
         Args:
@@ -126,6 +135,8 @@ class ContextModel(nn.Module):
             q: (1,) integer rate point.
             writer: Where the symbols go.
             valid: Rows and columns that carry data; elements outside are padding and take their means.
+            weight: (M,) what a squared error of one unit costs in each channel, in bits. When given, a symbol moves one
+                step towards zero where that saves more bits than it costs; the decoder needs no notice of it.
 
         Returns:
             (1, M, h, w) float64 integers, Q13.10: the quantised latent.
@@ -136,14 +147,18 @@ class ContextModel(nn.Module):
             features = _stage(self.exact, number, y_hat, hyper, features, q)
             maps = self._exact_maps(number, y_hat, features, q)
             wanted = [
-                torch.round(_crop(entry.view(source) - m * 2.0**-FRACTION_BITS, entry, valid))
+                _crop(entry.view(source) - m * 2.0**-FRACTION_BITS, entry, valid)
                 for entry, (m, _) in zip(step, maps, strict=True)
             ]
             index = _flatten([_crop(i, e, valid) for e, (_, i) in zip(step, maps, strict=True)]).astype(np.uint8)
             coded = index > 0
             symbols = np.zeros(len(index), dtype=np.int32)
             values = np.clip(_flatten(wanted)[coded], -(2.0**30), 2.0**30)
-            symbols[coded] = writer.write(values.astype(np.int32), index[coded], self.tables.get())
+            rounded = np.rint(values).astype(np.int32)
+            if weight is not None:
+                costs = [weight[e.start : e.stop, None, None].expand_as(w[0]) for e, w in zip(step, wanted, strict=True)]
+                shrink(values, rounded, index[coded], self.tables.get(), _flatten(costs)[coded])
+            symbols[coded] = writer.write(rounded, index[coded], self.tables.get())
             self._place(y_hat, step, maps, symbols, valid)
         return y_hat
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,8 @@ _CONTEXT_WIDTHS = (224, 128)
 class SpaceChannelParameters(nn.Module):
     """Means and scales of channel groups, each in two checkerboard steps (``space_channel`` schedule).
 
-    A group sees the hyper-features, all groups before it through three 5x5 convolutions, and, in its second step, its own
-    anchors through a checkerboard convolution; three 1x1 convolutions join them. Layers and widths are those of
+    A group sees the hyper-features, all groups before it through three 5x5 convolutions, and, in its second step, its
+    own anchors through a checkerboard convolution; three 1x1 convolutions join them. Layers and widths are those of
     CompressAI's ``elic2022-official``.
 
     Args:
@@ -79,7 +80,7 @@ class SpaceChannelParameters(nn.Module):
 
 def _channel_context(in_channels: int, out_channels: int) -> nn.Sequential:
     widths = (in_channels, *_CONTEXT_WIDTHS, out_channels)
-    a, b, c = (nn.Conv2d(i, o, 5, padding=2) for i, o in zip(widths[:-1], widths[1:], strict=True))
+    a, b, c = (nn.Conv2d(i, o, 5, padding=2) for i, o in pairwise(widths))
     return nn.Sequential(a, nn.ReLU(), b, nn.ReLU(), c)
 
 
@@ -87,5 +88,5 @@ def _ramp(first: int, last: int, least: int) -> nn.Sequential:
     """Three 1x1 convolutions whose widths fall evenly, but inside not below ``least``."""
     inside = [max(least, first + i * (last - first) // 3) for i in (1, 2)]
     widths = (first, *inside, last)
-    a, b, c = (nn.Conv2d(i, o, 1) for i, o in zip(widths[:-1], widths[1:], strict=True))
+    a, b, c = (nn.Conv2d(i, o, 1) for i, o in pairwise(widths))
     return nn.Sequential(a, nn.ReLU(), b, nn.ReLU(), c)

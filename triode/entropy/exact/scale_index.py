@@ -34,6 +34,8 @@ class ExactScaleToIndex(ExactModule):
     index is the nearest in the logarithm. Comparisons of integers need no arithmetic at all.
     """
 
+    thresholds: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         middles = (SCALE_MIN * math.exp(_STEP * (k + 0.5)) for k in range(SCALE_COUNT - 1))
@@ -42,7 +44,7 @@ class ExactScaleToIndex(ExactModule):
 
     def forward(self, scale: Tensor) -> Tensor:
         """Map scales, float64 integers in Q13.10, to whole indices 0 to 63, float64 integers in Q13.10."""
-        index = torch.bucketize(scale, self.thresholds.double(), right=True)
+        index = torch.bucketize(scale.contiguous(), self.thresholds.double(), right=True)
         return index.double() * (1 << FRACTION_BITS)
 
 

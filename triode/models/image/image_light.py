@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from triode.entropy.coder import SymbolReader, SymbolWriter
@@ -23,9 +25,9 @@ from triode.entropy.gaussian import SCALE_COUNT, SCALE_MAX, SCALE_MIN
 from triode.entropy.hyperprior import Hyperprior
 from triode.entropy.rate import RateBias, RateGain
 from triode.models.base import ImageModel, Output
+from triode.models.layers.blocks import DepthwiseBlock, SubpixelDown, SubpixelUp
 from triode.models.layers.pca import principal_components
 from triode.models.layers.precision import full_precision
-from triode.models.layers.blocks import DepthwiseBlock, SubpixelDown, SubpixelUp
 from triode.models.registry import register_model
 
 _STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
@@ -88,7 +90,8 @@ class _Analysis(nn.Module):
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         t = self.fine(self.head_gain(self.head(x), q))
         t = self.coarse(self.down_gain(self.down(t), q))
-        return full_precision(self.linear, x) + self.tail(t).float()
+        y: Tensor = full_precision(self.linear, x) + self.tail(t).float()
+        return y
 
 
 class _Synthesis(nn.Module):
@@ -104,13 +107,14 @@ class _Synthesis(nn.Module):
         self.up_gain = RateGain(c.fine, c.anchors)
         self.fine = nn.Sequential(*(DepthwiseBlock(c.fine) for _ in range(c.decoder_fine)))
         self.tail = SubpixelUp(c.fine, 3, 8)
-        nn.init.zeros_(self.tail[0].weight)
-        nn.init.zeros_(self.tail[0].bias)
+        for parameter in self.tail.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, y: Tensor, q: Tensor) -> Tensor:
         t = self.coarse(self.head_gain(self.head(y), q))
         t = self.fine(self.up_gain(self.up(t), q))
-        return full_precision(self.linear, y) + self.tail(t).float()
+        x: Tensor = full_precision(self.linear, y) + self.tail(t).float()
+        return x
 
 
 class _HyperAnalysis(nn.Module):
@@ -129,7 +133,8 @@ class _HyperAnalysis(nn.Module):
         self.gain = RateGain(c.hyper, c.anchors)
 
     def forward(self, y: Tensor, q: Tensor) -> Tensor:
-        return self.gain(self.net(y), q).float()
+        z: Tensor = self.gain(self.net(y), q).float()
+        return z
 
 
 class _HyperSynthesis(nn.Module):
@@ -156,8 +161,8 @@ class _HyperSynthesis(nn.Module):
 class _Parameters(nn.Module):
     """Means and ladder indices of the four quadtree steps. Becomes integers.
 
-    Each step sees what is decoded so far through a pointwise projection and a depthwise 3x3, adds the hyper-features, and
-    ends in one projection a phase, as the four phases code four different channel groups.
+    Each step sees what is decoded so far through a pointwise projection and a depthwise 3x3, adds the hyper-features,
+    and ends in one projection a phase, as the four phases code four different channel groups.
     """
 
     def __init__(self, c: ImageLightConfig) -> None:
@@ -166,14 +171,10 @@ class _Parameters(nn.Module):
         self.group = c.latent // 4
         self.normalise = RateGain(c.latent, c.anchors)
         self.project = nn.ModuleList(nn.Conv2d(c.latent, c.context, 1) for _ in range(3))
-        self.spatial = nn.ModuleList(
-            nn.Conv2d(c.context, c.context, 3, padding=1, groups=c.context) for _ in range(3)
-        )
+        self.spatial = nn.ModuleList(nn.Conv2d(c.context, c.context, 3, padding=1, groups=c.context) for _ in range(3))
         self.expand = nn.ModuleList(nn.Conv2d(c.context, c.features, 1) for _ in range(3))
         self.fuse = nn.ModuleList(nn.Conv2d(c.features, c.parameters, 1) for _ in range(4))
-        self.output = nn.ModuleList(
-            nn.Conv2d(4 * c.parameters, 4 * 2 * self.group, 1, groups=4) for _ in range(4)
-        )
+        self.output = nn.ModuleList(nn.Conv2d(4 * c.parameters, 4 * 2 * self.group, 1, groups=4) for _ in range(4))
         self.act = nn.LeakyReLU(_SLOPE)
         self.fold = nn.PixelUnshuffle(2)
         self.mean_gain = RateGain(c.latent, c.anchors)
@@ -201,14 +202,18 @@ class ImageLight(ImageModel):
         config: Widths.
     """
 
+    rdoq = 1.0
+    """Rate-distortion optimised quantisation: price of the distortion against its nominal one; 0 rounds to nearest."""
+    config: ImageLightConfig
     stride = 16
     multiple = 16
-    analysis_halo = 64
-    synthesis_halo = 5
 
     def __init__(self, config: ImageLightConfig | None = None) -> None:
         super().__init__()
         c = self.config = config or ImageLightConfig()
+        # A block's depthwise filter reaches one position each way: 8 pixels at 1/8, 16 at 1/16.
+        self.analysis_halo = 16 * (c.encoder_coarse + (c.encoder_fine + 1) // 2)
+        self.synthesis_halo = c.decoder_coarse + (c.decoder_fine + 1) // 2
         anchors = torch.linspace(0, 1, c.anchors)
         lambdas = c.lambda_min * (c.lambda_max / c.lambda_min) ** anchors
         gain = 2.0 * torch.sqrt(lambdas / 0.0018)
@@ -239,18 +244,20 @@ class ImageLight(ImageModel):
         m = self.config.latent
         self.g_a.linear.weight.copy_(components)
         self.g_a.linear.bias.zero_()  # type: ignore[union-attr]
-        self.g_s.linear[0].weight.copy_(components.reshape(m, -1).t().reshape(768, m, 1, 1))
-        self.g_s.linear[0].bias.zero_()
-        net = self.entropy.context.parameter_net
+        back = cast(nn.Conv2d, self.g_s.linear[0])
+        back.weight.copy_(components.reshape(m, -1).t().reshape(768, m, 1, 1))
+        back.bias.zero_()  # type: ignore[union-attr]
+        net = cast(_Parameters, self.entropy.context.parameter_net)
         index = torch.log(deviations.clamp_min(1e-4) * 0.5 / SCALE_MIN) / _STEP
         group = m // 4
-        for step, conv in enumerate(net.output):
+        for step, layer in enumerate(net.output):
+            conv = cast(nn.Conv2d, layer)
             conv.weight.mul_(0.1)
             bias = torch.zeros(4, 2, group)
             for g in range(4):
                 dy, dx = QUAD_PHASES[(step + g) % 4]
                 bias[dy * 2 + dx, 1] = index[g * group : (g + 1) * group]
-            conv.bias.copy_(bias.flatten())
+            conv.bias.copy_(bias.flatten())  # type: ignore[union-attr]
 
     def rate_lambda(self, q: Tensor) -> Tensor:
         """Return the weight of the distortion at rate points ``q`` (B,), as (B,) float."""
@@ -279,7 +286,17 @@ class ImageLight(ImageModel):
 
     def encode(self, y: Tensor, q: Tensor, writer: SymbolWriter) -> Tensor:
         """Write one latent (1, M, h, w), gain not applied, at an integer rate point (1,); see :class:`Hyperprior`."""
-        return self.entropy.encode(self.gain(y, q), q, writer, side=y)
+        return self.entropy.encode(self.gain(y, q), q, writer, side=y, weight=self.error_weight(q))
+
+    def error_weight(self, q: Tensor) -> Tensor | None:
+        """Return what a squared error of one unit costs in each channel of y, (M,) bits, at a rate point (1,).
+
+        An error passes through the inverse gain and the linear synthesis; the rest of the synthesis is left out.
+        """
+        if not self.rdoq:
+            return None
+        norm = cast(nn.Conv2d, self.g_s.linear[0]).weight.flatten(1).square().sum(0)
+        return self.rdoq * self.rate_lambda(q) * 255**2 / 3 * self.inverse_gain.gain(q)[0] ** 2 * norm
 
     def decode(self, shape: tuple[int, int], q: Tensor, reader: SymbolReader) -> Tensor:
         """Read one quantised latent (1, M, h, w), gain applied, given its (h, w)."""
@@ -299,7 +316,7 @@ class ImageLight(ImageModel):
         """Freeze the integer entropy networks and tables."""
         self.entropy.export()
 
-    def init_from_data(self, images: Iterable[np.ndarray]) -> None:
+    def init_from_data(self, images: Iterable[NDArray[np.uint8]]) -> None:
         """Start the linear path from the principal components of the images' 16x16 blocks."""
         self.init_linear(*principal_components(images, 16, self.config.latent))
 

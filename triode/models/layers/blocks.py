@@ -9,9 +9,9 @@ from torch import Tensor, nn
 class DepthwiseBlock(nn.Module):
     """Residual block: pointwise, depthwise 3x3, pointwise; then a gated pointwise feed-forward part.
 
-    ``x + W2 dw(act(W1 x))``, then ``x + W4 (a * relu(b))`` with ``a, b = W3 x``: 5 C**2 + 9 C multiplications a position.
-    The gate stands in for GDN's division, as in NAFNet (Chen et al., ECCV 2022), and needs no normalisation as the last
-    product of each branch starts at zero.
+    ``x + W2 dw(act(W1 x))``, then ``x + W4 (a * relu(b))`` with ``a, b = W3 x``: 5 C**2 + 9 C multiplications a
+    position. The gate stands in for GDN's division, as in NAFNet (Chen et al., ECCV 2022), and needs no
+    normalisation as the last product of each branch starts at zero.
 
     Args:
         channels: Channels C.
@@ -32,7 +32,8 @@ class DepthwiseBlock(nn.Module):
         """Map (B, C, H, W) to the same shape."""
         x = x + self.project(self.spatial(F.leaky_relu(self.expand(x), 0.125)))
         a, b = self.gate(x).chunk(2, 1)
-        return x + self.merge(a * F.relu(b))
+        out: Tensor = x + self.merge(a * F.relu(b))
+        return out
 
 
 class SubpixelUp(nn.Sequential):

@@ -34,5 +34,6 @@ class RateFree(nn.Sequential):
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:  # type: ignore[override]
         """Apply the layers to ``x``; ``q`` (B,) is ignored."""
-        out: Tensor = super().forward(x)
-        return out
+        for layer in self:
+            x = layer(x)
+        return x

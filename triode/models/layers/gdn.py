@@ -19,8 +19,8 @@ class GDN(nn.Module):
     """Divide each channel by a learned pool of all channels' energies (Ballé, Laparra & Simoncelli, ICLR 2016).
 
     ``y_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j**2)``; the inverse multiplies instead. What is stored are the roots
-    ``sqrt(beta + 2**-36)`` and ``sqrt(gamma + 2**-36)``, bounded from below, as in TensorFlow Compression and CompressAI.
-    Computed in float32 even under autocast.
+    ``sqrt(beta + 2**-36)`` and ``sqrt(gamma + 2**-36)``, bounded from below, as in TensorFlow Compression and
+    CompressAI. Computed in float32 even under autocast.
 
     Args:
         channels: Number of channels C.

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Mapping
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from triode.entropy.exact.state import entropy_state
-from triode.entropy.tables import CdfTables
+from triode.entropy.tables import CdfTables, Int32Array, IntArray
 from triode.models.base import ImageModel
 
 
@@ -29,7 +28,7 @@ def tensor_digest(tensors: Mapping[str, Tensor], salt: str) -> bytes:
     digest = hashlib.sha256(salt.encode())
     for name in sorted(tensors):
         array = tensors[name].detach().cpu().contiguous().numpy()
-        digest.update(f"\n{name} {array.dtype.str.lstrip('<|=')} {array.shape}\n".encode())
+        digest.update(f"\n{name} {array.dtype.str.lstrip('<>|=')} {array.shape}\n".encode())
         digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.digest()
 
@@ -52,7 +51,7 @@ class _PatternReader:
     def __init__(self) -> None:
         self._state = 1
 
-    def read(self, index: np.ndarray, _: CdfTables) -> np.ndarray:
+    def read(self, index: IntArray, tables: CdfTables) -> Int32Array:
         out = np.empty(len(index), dtype=np.int32)
         for i in range(len(out)):
             self._state = (self._state * 1103515245 + 12345) & 0x7FFFFFFF
@@ -72,5 +71,5 @@ def known_answer(model: ImageModel) -> int:
     crc = 0
     for point in (0, 31, 63):
         y_hat = model.decode((3, 5), torch.tensor([point]), _PatternReader())
-        crc = zlib.crc32(cast(np.ndarray, y_hat.contiguous().numpy()).astype("<f4").tobytes(), crc)
+        crc = zlib.crc32(y_hat.contiguous().numpy().astype("<f4").tobytes(), crc)
     return crc

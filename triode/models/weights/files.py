@@ -6,11 +6,13 @@ import dataclasses
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -24,6 +26,7 @@ DEFAULTS = {"image": "image-light.v1"}
 """The weights that a medium is coded with when the user names none."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FORMAT = 1
+_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +99,23 @@ def save_weights(
         What the file says.
 
     Raises:
-        ValueError: If the name is not a model name.
+        ValueError: If the name is not a model name, or a weight is not finite in float16.
+        ModelMismatchError: If there is no such architecture.
     """
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"A model name is 1 to 64 characters of [a-z0-9._-], but got {name!r}")
+    if not _NAME.fullmatch(name) or name.endswith(_SUFFIX):
+        raise ValueError(f"A model name is 1 to 64 characters of [a-z0-9._-] without {_SUFFIX}, but got {name!r}")
     entry = get_architecture(architecture)
     model = model.cpu().eval()
-    # Integers come from what the file holds, so that a file can be made again from itself.
-    model.load_state_dict({k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()})
-    model.export()
-    config = dataclasses.asdict(model.config)  # type: ignore[arg-type, call-overload]
+    # Integers come from what the file holds, so that a file can be made again from itself. The first export may set
+    # floats that are rounded in turn.
+    for _ in range(2):
+        state = {k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+        broken = [k for k, v in state.items() if v.is_floating_point() and not bool(v.isfinite().all())]
+        if broken:
+            raise ValueError(f"Weights must be finite in float16, but {broken[0]} is not")
+        model.load_state_dict(state)
+        model.export()
+    config = dataclasses.asdict(model.config)
     salt = _salt(architecture, config)
     meta = {
         "format": _FORMAT,
@@ -123,8 +133,11 @@ def save_weights(
     }
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()}
     partial = path.with_name(path.name + ".part")
-    save_file(tensors, str(partial), {"triode": json.dumps(meta, sort_keys=True)})
-    partial.replace(path)
+    try:
+        save_file(tensors, str(partial), {"triode": json.dumps(meta, sort_keys=True)})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return read_info(path)
 
 
@@ -142,28 +155,62 @@ def read_info(path: Path) -> WeightsInfo:
             meta = json.loads((f.metadata() or {})["triode"])
         if meta.pop("format") != _FORMAT:
             raise ModelMismatchError(f"{path}: weights of an unknown format; this release reads format {_FORMAT}")
-        return WeightsInfo(path=Path(path), bytes=Path(path).stat().st_size, **meta)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        info = WeightsInfo(path=Path(path), bytes=Path(path).stat().st_size, **meta)
+        _check(info)
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ModelMismatchError(f"{path} is not a Triode weights file: {error}") from error
+    return info
+
+
+def _check(info: WeightsInfo) -> None:
+    """Check the types of what a file says.
+
+    Raises:
+        ValueError: If one is wrong.
+    """
+    for names, kinds in (
+        (("name", "media", "architecture"), str),
+        (("config", "training"), dict),
+        (("parameters", "known_answer"), int),
+        (("kmac_encode", "kmac_decode"), int | float),
+    ):
+        for name in names:
+            if not isinstance(getattr(info, name), kinds):
+                raise ValueError(f"its {name} is {getattr(info, name)!r}")
+    if not _NAME.fullmatch(info.name):
+        raise ValueError(f"its name is {info.name!r}")
+    if {len(bytes.fromhex(d)) for d in (info.entropy_digest, info.synthesis_digest)} != {32}:
+        raise ValueError("its digests are no SHA-256")
 
 
 def _folders() -> list[Path]:
     home = os.environ.get("TRIODE_HOME")
-    return [Path(__file__).parent, *([Path(home)] if home else [])]
+    return [Path(__file__).parent, *([Path(home).expanduser()] if home else [])]
 
 
 def list_weights() -> tuple[WeightsInfo, ...]:
-    """Return the weights in the package and in ``$TRIODE_HOME``, by name; the package's come first."""
+    """Return the weights that a name finds in the package and in ``$TRIODE_HOME``, by name; the package's win.
+
+    Files that are no Triode weights, or that bear another name than the one inside, are left out.
+    """
     found: dict[str, WeightsInfo] = {}
     for folder in _folders():
-        for path in sorted(folder.glob("*.safetensors")):
-            info = read_info(path)
-            found.setdefault(info.name, info)
+        for path in sorted(folder.glob("*" + _SUFFIX)):
+            with suppress(ModelMismatchError):
+                info = read_info(path)
+                if info.name == path.name.removesuffix(_SUFFIX):
+                    found.setdefault(info.name, info)
     return tuple(found[k] for k in sorted(found))
 
 
 def default_weights(media: str) -> str:
-    """Return the name of the weights that a medium is coded with by default."""
+    """Return the name of the weights that a medium is coded with by default.
+
+    Raises:
+        ModelMismatchError: If there are none for it.
+    """
+    if media not in DEFAULTS:
+        raise ModelMismatchError(f"No weights for {media!r} here; there are some for: {', '.join(DEFAULTS)}")
     return DEFAULTS[media]
 
 
@@ -176,17 +223,17 @@ def find_weights(name: str) -> Path:
     Raises:
         ModelMismatchError: If there are none.
     """
-    if name.endswith(".safetensors"):
+    if name.endswith(_SUFFIX):
         if Path(name).is_file():
             return Path(name)
         raise ModelMismatchError(f"No weights file at {name}")
     if _NAME.fullmatch(name):
         for folder in _folders():
-            path = folder / f"{name}.safetensors"
+            path = folder / f"{name}{_SUFFIX}"
             if path.is_file():
                 return path
-    known = ", ".join(p.stem for folder in _folders() for p in sorted(folder.glob("*.safetensors")))
-    raise ModelMismatchError(f"No weights named {name!r} here; there are: {known or 'none'} ($TRIODE_HOME adds a folder)")
+    known = ", ".join(info.name for info in list_weights()) or "none"
+    raise ModelMismatchError(f"No weights named {name!r} here; there are: {known} ($TRIODE_HOME adds a folder)")
 
 
 def load_weights(name: str) -> Pretrained:
@@ -199,11 +246,15 @@ def load_weights(name: str) -> Pretrained:
         The model, in evaluation mode, and its file's facts.
 
     Raises:
-        ModelMismatchError: If the file is missing, damaged, or its known-answer test fails on this machine.
+        ModelMismatchError: If the file is missing, damaged, bears another name than the one inside, or its known-answer
+            test fails on this machine.
     """
     path = find_weights(name)
     stat = path.stat()
-    return _load(path, stat.st_mtime_ns, stat.st_size)
+    weights = _load(path, stat.st_mtime_ns, stat.st_size)
+    if not name.endswith(_SUFFIX) and weights.info.name != name:
+        raise ModelMismatchError(f"{path} holds the weights {weights.info.name!r}: rename it, or give its path")
+    return weights
 
 
 @lru_cache(maxsize=4)
@@ -211,15 +262,27 @@ def _load(path: Path, _mtime: int, _size: int) -> Pretrained:
     info = read_info(path)
     entry = get_architecture(info.architecture)
     try:
-        config = entry.config(**info.config)
-        model = entry.build(config)
-        assert isinstance(model, ImageModel)  # noqa: S101
-        _load_tensors(model, path)
-    except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
+        with torch.random.fork_rng(devices=[]):
+            model = entry.build(entry.config(**info.config))
+            if not isinstance(model, ImageModel):
+                raise TypeError(f"{info.architecture} is no image model")
+            _load_tensors(model, path)
+    except (
+        SafetensorError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        OSError,
+        ArithmeticError,
+        LookupError,
+        MemoryError,
+    ) as error:
         raise ModelMismatchError(f"{path}: weights do not fit {info.architecture}: {error}") from error
     salt = _salt(info.architecture, info.config)
     if entropy_digest(model, salt).hex() != info.entropy_digest:
         raise ModelMismatchError(f"{path}: the entropy model does not match its digest; the file is damaged")
+    if synthesis_digest(model, salt).hex() != info.synthesis_digest:
+        raise ModelMismatchError(f"{path}: the synthesis does not match its digest; the file is damaged")
     found = known_answer(model)
     if found != info.known_answer:
         raise ModelMismatchError(

@@ -1,0 +1,97 @@
+"""Runs the command line in this process, on small images, with the stand-in for the codec."""
+
+import io
+import json
+import logging
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli import fake_codec
+from PIL import Image
+
+from triode.cli.main import main
+
+
+class Stream(io.TextIOWrapper):
+    """A standard stream of bytes that are kept when it is closed."""
+
+    def __init__(self, data=b"", *, terminal=False, pipe=False):
+        class Raw(io.BytesIO):
+            def seekable(self):
+                return not pipe
+
+            def close(self):
+                self.kept = self.getvalue()
+
+        self.raw_bytes, self.terminal = Raw(data), terminal
+        super().__init__(self.raw_bytes, encoding="utf-8", write_through=True)
+
+    def isatty(self):
+        return self.terminal
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    data: bytes
+    err: str
+
+    @property
+    def out(self):
+        return self.data.decode()
+
+    @property
+    def objects(self):
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def triode(folder, monkeypatch):
+    """Return a function that runs the command line."""
+    monkeypatch.setitem(sys.modules, "triode.codecs.image", fake_codec)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(logging.getLogger("triode"), "handlers", [])
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*words, stdin=b"", terminal=False, stdin_terminal=False):
+        out, err = Stream(terminal=terminal), Stream()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", Stream(stdin, terminal=stdin_terminal, pipe=True))
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            code = main([str(word) for word in words])
+        return Result(code, out.raw_bytes.getvalue(), err.raw_bytes.getvalue().decode())
+
+    return run
+
+
+def make_photo(path, width=12, height=8, mode="RGB", **options):
+    """Write a small image and return its path."""
+    channels = len(mode)
+    pixels = np.arange(height * width * channels, dtype=np.uint8).reshape(height, width, channels)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels).save(path, **options)
+    return Path(path)
+
+
+@pytest.fixture
+def photo(folder):
+    """An image `photo.png` of 12 x 8 pixels."""
+    return make_photo(folder / "photo.png")
+
+
+@pytest.fixture
+def files(folder):
+    """Return a function that lists the files in the folder."""
+    return lambda: sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,120 @@
+"""`triode info`: what a `.tri` file says of itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from triode.cli import arguments
+from triode.cli.batch import Report, run
+from triode.cli.common import limits_of, open_tri, shown
+from triode.cli.targets import Job
+from triode.cli.text import table
+
+if TYPE_CHECKING:
+    from triode.codecs.image import ImageInfo
+    from triode.container import DecodeLimits
+
+__all__ = ["InfoRecord", "InfoTask", "add_parser"]
+
+_SIGNATURE_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class InfoRecord:
+    """The facts of a file.
+
+    Attributes:
+        input: The input as it was given.
+        info: What it says.
+    """
+
+    input: str
+    info: ImageInfo
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the file over pixels."""
+        return 8 * self.info.bytes / (self.info.width * self.info.height)
+
+    def json(self) -> str:
+        """Return a JSON object on one line."""
+        return json.dumps({"input": self.input, **asdict(self.info), "bpp": round(self.bpp, 6)}, default=str)
+
+    def summary(self) -> str:
+        """Return text for people."""
+        info = self.info
+        colour = ("grey" if info.channels == 1 else "RGB") + (" with alpha" if info.has_alpha else "")
+        points = sorted(info.rate_points)
+        rate = str(points[0]) if len(points) == 1 else f"{points[0]}..{points[-1]}"
+        facts = [
+            ("media", f"{info.media}, {info.width} x {info.height} pixels, {colour}"),
+            ("model", info.model),
+            ("digests", f"entropy {info.entropy_digest}, synthesis {info.synthesis_digest}"),
+            ("units", f"{info.tiles} {'tile' if info.tiles == 1 else 'tiles'}, rate point {rate}"),
+            ("size", f"{info.bytes} bytes, {self.bpp:.4f} bpp; entropy-coded {self._share(info.payload_bytes)}"),
+            ("metadata", ", ".join(f"{kind} {size} bytes" for kind, size in info.metadata) or "none"),
+        ]
+        return "\n".join((shown(self.input, "input"), _indent(table(facts, "ll")), _indent(self._chunks())))
+
+    def _chunks(self) -> str:
+        """List the chunks by type, in the order in which the types first come."""
+        counts: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
+        for chunk in self.info.structure:
+            counts[str(chunk.type)] += 1
+            sizes[str(chunk.type)] += chunk.size
+        rows = [("chunk", "count", "bytes", "share"), ("signature", "", *self._cells(_SIGNATURE_BYTES))]
+        rows += [(kind, str(counts[kind]), *self._cells(sizes[kind])) for kind in counts]
+        return table(rows, "lrrr")
+
+    def _cells(self, size: int) -> tuple[str, str]:
+        return str(size), f"{100 * size / self.info.bytes:.1f} %"
+
+    def _share(self, size: int) -> str:
+        return f"{size} bytes, {100 * size / self.info.bytes:.1f} %"
+
+
+@dataclass(frozen=True, slots=True)
+class InfoTask:
+    """Reads what files say of themselves.
+
+    Attributes:
+        limits: What a file may ask for.
+    """
+
+    limits: DecodeLimits
+
+    def run(self, job: Job, progress: Callable[[float], None] | None) -> InfoRecord:
+        """Read one file."""
+        from triode.codecs.image import ImageCodec
+
+        with open_tri(job.source) as file:
+            return InfoRecord(job.source, ImageCodec(limits=self.limits).info(file))
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "info",
+        help="print what .tri files contain",
+        description="Print header, units, sizes and metadata of .tri files, without decoding them.",
+    )
+    parser.add_argument("inputs", nargs="+", metavar="FILE", help="file, or - for standard input")
+    arguments.add_limit_options(parser)
+    arguments.add_report_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    jobs = [Job(name, "") for name in args.inputs]
+    report = Report(json=args.json, quiet=True, verbose=args.verbose, text_is_data=True)
+    return run(InfoTask(limits_of(args)), jobs, report)
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -1,0 +1,36 @@
+"""Numbers and tables as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["size_text", "table"]
+
+
+def size_text(count: int) -> str:
+    """Write a number of bytes with a unit: `999 B`, `20.5 kB`, `1.25 MB`; powers of 1000."""
+    if count < 1000:
+        return f"{count} B"
+    for unit in ("kB", "MB"):
+        count_in_unit = count / 1000 ** ("kB", "MB").index(unit) / 1000
+        if count_in_unit < 999.5:
+            return f"{count_in_unit:.3g} {unit}"
+    return f"{count / 1e9:.3g} GB"
+
+
+def table(rows: Sequence[Sequence[str]], right: str) -> str:
+    """Set rows in columns two spaces apart.
+
+    Args:
+        rows: Equally many cells each.
+        right: A letter a column, `r` where it is set flush right and `l` where left.
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(right))]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if side == "r" else cell.ljust(width)
+            for cell, width, side in zip(row, widths, right, strict=True)
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
