@@ -2,10 +2,11 @@
 
     python benchmarks/entropy_speed.py [--symbols 2000000] [--call 98304] [--mean-index 10] [--repeats 5] [--json]
 
-Symbols are rounded Gaussians whose scales lie on the ladder of 64, in calls as long as one step of a Kodak image's latent.
-Beside ours (tables, symbols sorted by table, sort and CRC included) stand constriction with the parameters of a
-quantised Gaussian for each symbol, as its documentation shows, and CompressAI's rANS if installed, fed with lists as its
-interface wants. All run on one thread. The best of the repeats counts, taken in turn so that a busy machine slows all.
+Symbols are rounded Gaussians whose scales lie on the ladder of 64, in calls as long as one step of a Kodak image's
+latent. Beside ours (tables, symbols sorted by table, sort and CRC included) stand constriction with the parameters of a
+quantised Gaussian for each symbol, as its documentation shows, and CompressAI's rANS if installed, fed with lists as
+its interface wants. All run on one thread. The best of the repeats counts, taken in turn so that a busy machine slows
+all.
 """
 
 from __future__ import annotations

@@ -69,7 +69,6 @@ def test_random_access_refuses_what_is_not_the_unit():
         "index and DONE agree on 5 of 6",
         "another chunk plays the index",
         "index size spans two chunks",
-        "DONE points to an index, none is there",
         "DONE behind an index counts 7 of 6",
     ],
 )

@@ -26,6 +26,7 @@ __all__ = [
     "limits_of",
     "open_any",
     "open_tri",
+    "refuse_terminal",
     "shown",
     "sniff",
     "write_stdout",
@@ -168,14 +169,14 @@ def _read_pipe(file: BinaryIO, signature: bytes) -> bytes:
     return data
 
 
-def write_stdout(data: bytes) -> None:
-    """Write to standard output.
-
-    Raises:
-        UsageError: It is a terminal.
-    """
+def refuse_terminal() -> None:
+    """Raise a `UsageError` if standard output, which is to take binary data, is a terminal."""
     if sys.stdout.isatty():
         raise UsageError("standard output is a terminal; redirect it, or write to a file with -o")
+
+
+def write_stdout(data: bytes) -> None:
+    """Write binary data to standard output."""
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()

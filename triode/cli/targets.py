@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from triode.cli.common import STDIO, UsageError
+from triode.cli.common import STDIO, UsageError, refuse_terminal
 
 __all__ = ["Job", "plan"]
 
@@ -31,10 +31,12 @@ class Job:
 
         Raises:
             OSError: The output exists and `overwrite` is not set, or it has no folder.
+            UsageError: The output is standard output, and that is a terminal.
         """
         from triode.io.files import check_target
 
         if self.target == STDIO:
+            refuse_terminal()
             return
         if self.folder is not None:
             Path(self.folder).mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from triode.errors import UnsupportedError
 from triode.models.base import ImageModel
 
 Pixels = NDArray[np.uint8]
-_WORK_BYTES = 130
+_WORK_BYTES = 150
 _LATENT_BYTES = 5
 
 

@@ -57,6 +57,7 @@ def test_batch_is_samples(model: Mbt2018Mean) -> None:
         assert float(sum(b[i] for b in both.bits.values())) == pytest.approx(total_bits(model(x, Q)), rel=1e-5)
 
 
+@torch.no_grad()
 def test_rate_points_have_no_effect(model: Mbt2018Mean) -> None:
     x = picture(64, 64)
     low, high = model(x, torch.tensor([0.0])), model(x, torch.tensor([63.0]))
