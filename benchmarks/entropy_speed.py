@@ -5,8 +5,8 @@
 Symbols are rounded Gaussians whose scales lie on the ladder of 64, in calls as long as one step of a Kodak image's
 latent. Beside ours (tables, symbols sorted by table, sort and CRC included) stand constriction with the parameters of a
 quantised Gaussian for each symbol, as its documentation shows, and CompressAI's rANS if installed, fed with lists as
-its interface wants. All run on one thread. The best of the repeats counts, taken in turn so that a busy machine slows
-all.
+its interface wants. All run on one thread; times are processor times, which other programs disturb less than the
+clock. The best of the repeats counts, taken in turn.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ def compressai(symbols: list[np.ndarray], index: list[np.ndarray]) -> Backend | 
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
+    start = time.process_time()
     result = call()
-    return time.perf_counter() - start, result
+    return time.process_time() - start, result
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Runs the command line in this process, on small images, with the stand-in for the codec."""
+"""Runs the command line in this process, on small images, usually with the stand-in for the codec."""
 
 import io
 import json
@@ -57,9 +57,15 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def triode(folder, monkeypatch):
-    """Return a function that runs the command line."""
+def triode(real_triode, monkeypatch):
+    """Return a function that runs the command line with the stand-in."""
     monkeypatch.setitem(sys.modules, "triode.codecs.image", fake_codec)
+    return real_triode
+
+
+@pytest.fixture
+def real_triode(folder, monkeypatch):
+    """Return a function that runs the command line."""
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.setattr(logging.getLogger("triode"), "handlers", [])
     monkeypatch.setenv("COLUMNS", "100")

@@ -64,8 +64,16 @@ def test_not_an_integer(text):
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (20_500, "20.5 kB"), (999_400, "999 kB"), (999_600, "1 MB")]
-    + [(1_250_000, "1.25 MB"), (16_000_000_000, "16 GB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (20_500, "20.5 kB"),
+        (999_400, "999 kB"),
+        (999_600, "1 MB"),
+        (1_250_000, "1.25 MB"),
+        (16_000_000_000, "16 GB"),
+    ],
 )
 def test_sizes_for_people(size, text):
     assert size_text(size) == text

@@ -25,7 +25,7 @@ def environment(folder):
 
 def start(folder, *words, **options):
     command = [sys.executable, "-m", "triode", *map(str, words)]
-    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen(command, cwd=folder, env=environment(folder), **{**pipes, **options})
 
 
@@ -235,7 +235,6 @@ class TestTalk:
         line = "triode: warning: the synthesis weights differ from the encoder's\n"
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            monkeypatch.undo
             assert line in triode("decode", "photo.tri", "-o", "a.png").err
             assert line not in triode("decode", "photo.tri", "-o", "b.png", "--quiet").err
 

@@ -67,8 +67,8 @@ def test_links_to_folders_are_not_followed(tree):
 def test_folders_need_r(tree):
     with pytest.raises(UsageError, match="in is a folder; -r"):
         targets("in")
+    (tree / "empty").mkdir()
     with pytest.raises(UsageError, match="nothing to work on in the folder empty"):
-        (tree / "empty").mkdir()
         targets("empty", recursive=True)
 
 

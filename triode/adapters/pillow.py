@@ -10,7 +10,7 @@ default to what the image has in `info`; None or empty leaves one out.
 from __future__ import annotations
 
 import io
-from typing import IO, Any, Final
+from typing import IO, Any, BinaryIO, Final, cast
 
 from PIL import Image, ImageFile
 
@@ -73,7 +73,7 @@ class TriodeImageFile(ImageFile.ImageFile):
 
             self.fp.seek(0)
             try:
-                picture = ImageCodec().decode(self.fp)
+                picture = ImageCodec().decode(cast("BinaryIO", self.fp))
             except CodecError as error:
                 raise OSError(f"cannot decode this Triode file: {error}") from error
             self._encoded = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -27,7 +27,7 @@ class Progress:
             total: Number of inputs.
             quiet: Whether to show no bar.
         """
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[NoReturn] | None = None
         self._done = 0
         if quiet or not sys.stderr.isatty():
             return

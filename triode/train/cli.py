@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from lightning.pytorch.cli import LightningCLI
 
 
@@ -11,4 +13,6 @@ def train(args: list[str]) -> None:
     Args:
         args: Command line after ``triode train``.
     """
+    # These arguments are a command line, and sys.argv holds them too.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     LightningCLI(args=args, seed_everything_default=0, save_config_kwargs={"overwrite": True})

@@ -19,6 +19,8 @@ class Ema(nn.Module):
         decay: Decay of the average.
     """
 
+    updates: Tensor
+
     def __init__(self, model: nn.Module, decay: float) -> None:
         super().__init__()
         self.decay = decay
@@ -29,6 +31,10 @@ class Ema(nn.Module):
 
     def _average(self) -> list[Tensor]:
         return [getattr(self, f"p{i}") for i in range(len(self.names))]
+
+    def averages(self) -> dict[str, Tensor]:
+        """Return the averaged parameters by their names in the model."""
+        return dict(zip(self.names, self._average(), strict=True))
 
     @torch.no_grad()
     def reset(self, model: nn.Module) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
@@ -11,14 +13,15 @@ from torch import Tensor
 
 from triode.models.base import ImageModel, Output
 from triode.models.registry import create_model
+from triode.train.checkpoint import TrainingFacts, float_state, load_float_state, load_small_checkpoint
 from triode.train.ema import Ema
 
 
 class RateDistortion(L.LightningModule):
     """Minimises ``w(q) * (bits per pixel + lambda(q) * 255**2 * MSE)`` with a rate point drawn for each sample.
 
-    ``w(q)`` is proportional to ``lambda(q) ** -balance``: the loss itself grows with lambda to a power of about 0.45, so a
-    balance near that gives each rate the same relative say, which is what BD-rate averages.
+    ``w(q)`` is proportional to ``lambda(q) ** -balance``: the loss itself grows with lambda to a power of about 0.45, so
+    a balance near that gives each rate the same relative say, which is what BD-rate averages.
 
     Args:
         model: Name of a registered model.
@@ -31,7 +34,12 @@ class RateDistortion(L.LightningModule):
         clip: Largest gradient norm.
         balance: See above.
         ema: Decay of the averaged weights.
-        init: Weights to start from (a `.safetensors` checkpoint), if any.
+        init: Small checkpoint to start from, if any; see :mod:`triode.train.checkpoint`. A resumed run ignores it.
+
+    Attributes:
+        start: Facts of the checkpoint that the run started from; None for a run from scratch.
+        loaded: What :func:`~triode.train.export.export_checkpoint` reads of a Lightning checkpoint beside the weights.
+        skipped: Steps left out because their gradient was not finite.
     """
 
     def __init__(
@@ -53,6 +61,9 @@ class RateDistortion(L.LightningModule):
         self.model = cast(ImageModel, create_model(model, **(config or {})))
         self.lr, self.linear_lr, self.steps, self.warmup, self.decay = lr, linear_lr, steps, warmup, decay
         self.clip, self.balance, self.init = clip, balance, init
+        self.architecture = model
+        self.start: TrainingFacts | None = None
+        self.loaded: Mapping[str, Any] = {}
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = Ema(self.model, ema)
         self.skipped = 0
@@ -90,8 +101,9 @@ class RateDistortion(L.LightningModule):
         self.log("grad_norm", norm)
         self.log("skipped", float(self.skipped))
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Update the averaged weights."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take the step, then update the averaged weights, so that every callback sees them up to date."""
+        super().optimizer_step(*args, **kwargs)
         self.ema.update(self.model)
 
     def validation_step(self, batch: Tensor, index: int) -> None:
@@ -123,6 +135,30 @@ class RateDistortion(L.LightningModule):
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def averaged_state(self) -> dict[str, Tensor]:
+        """Return the averaged parameters, and the float buffers as they are, by name."""
+        return {**float_state(self.model), **self.ema.averages()}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments of this module, those of the model left out."""
+        return {k: v for k, v in self.hparams.items() if not k.startswith("_") and k not in ("model", "config")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what a checkpoint says beside its weights."""
+        names = ("global_step", "callbacks", L.LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY)
+        self.loaded = {name: checkpoint[name] for name in names if name in checkpoint}
+
+    def setup(self, stage: str) -> None:
+        """Load the checkpoint to start from.
+
+        Raises:
+            ModelMismatchError: If it is none, or of another model.
+        """
+        if self.init is not None and self.start is None and self.trainer.ckpt_path is None:
+            state, self.start = load_small_checkpoint(Path(self.init))
+            load_float_state(self.model, state)
+            self.ema.reset(self.model)
 
     def on_fit_start(self) -> None:
         """Start the linear path from the data's principal components, on a fresh run."""

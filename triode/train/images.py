@@ -6,13 +6,18 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+from triode.errors import UnsupportedError
+from triode.io.files import atomic_path
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
 
@@ -22,13 +27,15 @@ class ImageCache:
     """Images of a folder, decoded to RGB and laid one after the other in one memory-mapped file.
 
     Attributes:
-        pixels: (bytes,) uint8 memory map.
+        path: The file.
+        pixels: (bytes,) uint8 memory map of it.
         shapes: Height and width of each image.
         starts: Offset of each image in ``pixels``.
         names: File name of each image.
     """
 
-    pixels: np.ndarray
+    path: Path
+    pixels: NDArray[np.uint8]
     shapes: list[tuple[int, int]]
     starts: list[int]
     names: list[str]
@@ -37,11 +44,20 @@ class ImageCache:
         """Return the number of images."""
         return len(self.shapes)
 
-    def image(self, index: int) -> np.ndarray:
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Loader processes map the file themselves; the pixels do not travel.
+        return _map_cache, (self.path, self.shapes, self.names)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
         """Return a view of one image, (H, W, 3) uint8."""
         height, width = self.shapes[index]
         start = self.starts[index]
         return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
+
+
+def _map_cache(path: Path, shapes: list[tuple[int, int]], names: list[str]) -> ImageCache:
+    starts = np.concatenate([[0], np.cumsum([h * w * 3 for h, w in shapes])[:-1]]).tolist()
+    return ImageCache(path, np.memmap(path, dtype=np.uint8, mode="r"), shapes, starts, names)
 
 
 def build_cache(folder: Path, cache_dir: Path) -> ImageCache:
@@ -49,35 +65,43 @@ def build_cache(folder: Path, cache_dir: Path) -> ImageCache:
 
     Args:
         folder: Where the images are.
-        cache_dir: Where the cache goes; the file's name depends on the names, sizes and times of the images.
+        cache_dir: Where the cache goes; the file's name depends on the names and sizes in bytes of the images.
 
     Returns:
         The cache.
 
     Raises:
         FileNotFoundError: If the folder holds no images.
+        UnsupportedError: If a file is no image that Pillow reads.
     """
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
     if not files:
         raise FileNotFoundError(f"No images found under {folder}")
     stamp = [(str(p.relative_to(folder)), p.stat().st_size) for p in files]
     key = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()[:16]
-    cache_dir.mkdir(parents=True, exist_ok=True)
     data, index = cache_dir / f"images-{key}.u8", cache_dir / f"images-{key}.json"
-    if not index.exists():
-        shapes = []
-        partial = data.with_suffix(".part")
-        with partial.open("wb") as out:
-            for path in files:
-                with Image.open(path) as image:
-                    array = np.asarray(image.convert("RGB"))
-                shapes.append(array.shape[:2])
-                out.write(array.tobytes())
-        partial.replace(data)
-        index.write_text(json.dumps(shapes))
-    shapes = [(int(h), int(w)) for h, w in json.loads(index.read_text())]
-    starts = np.concatenate([[0], np.cumsum([h * w * 3 for h, w in shapes])[:-1]]).tolist()
-    return ImageCache(np.memmap(data, dtype=np.uint8, mode="r"), shapes, starts, [s[0] for s in stamp])
+    names = [name for name, _ in stamp]
+    if index.exists() and data.exists():
+        shapes = [(int(h), int(w)) for h, w in json.loads(index.read_text())]
+        if data.stat().st_size == sum(h * w * 3 for h, w in shapes):
+            return _map_cache(data, shapes, names)
+    shapes = []
+    with atomic_path(data, overwrite=True) as partial, partial.open("wb") as out:
+        for path in files:
+            pixels = _decode(path)
+            shapes.append((pixels.shape[0], pixels.shape[1]))
+            out.write(pixels.tobytes())
+    with atomic_path(index, overwrite=True) as partial:
+        partial.write_text(json.dumps(shapes))
+    return _map_cache(data, shapes, names)
+
+
+def _decode(path: Path) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        raise UnsupportedError(f"{path} is no image that can be trained on: {error}") from error
 
 
 class CropDataset(Dataset[Tensor]):
@@ -95,7 +119,7 @@ class CropDataset(Dataset[Tensor]):
     def __init__(
         self, cache: ImageCache, images: list[int], size: int, length: int, seed: int, *, augment: bool = True
     ) -> None:
-        self.cache, self.images, self.size, self.length = cache, images, size, length
+        self.cache, self.images, self.size, self.length = cache, np.array(images), size, length
         self.seed, self.augment = seed, augment
         areas = np.array([float(np.prod(cache.shapes[i])) for i in images])
         # Between every image alike and every pixel alike: small photos hold fewer, but sharper, details.
@@ -111,12 +135,12 @@ class CropDataset(Dataset[Tensor]):
         image = self.cache.image(int(rng.choice(self.images, p=self.weights)))
         height, width = image.shape[:2]
         scale = float(rng.uniform(0.5, 1.0)) if self.augment and rng.random() < 0.5 else 1.0
-        side = min(int(round(self.size / scale)), height, width)
+        side = min(round(self.size / scale), height, width)
         top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
-        crop: np.ndarray = image[top : top + side, left : left + side]
+        crop = image[top : top + side, left : left + side]
         if side != self.size:
-            resized = Image.fromarray(np.ascontiguousarray(crop)).resize((self.size, self.size), Image.Resampling.BICUBIC)
-            crop = np.asarray(resized)
+            whole = Image.fromarray(np.ascontiguousarray(crop))
+            crop = np.asarray(whole.resize((self.size, self.size), Image.Resampling.BICUBIC))
         if self.augment:
             crop = np.rot90(crop, int(rng.integers(0, 4)))
             crop = crop[:, ::-1] if rng.random() < 0.5 else crop
@@ -156,18 +180,24 @@ class ImageFolder(L.LightningDataModule):
         self.crop, self.batch_size, self.steps, self.seed = crop, batch_size, steps, seed
         self.holdout, self.validation_crops, self.workers = holdout, validation_crops, workers
 
+    def prepare_data(self) -> None:
+        """Make the cache, in one process."""
+        build_cache(self.folder, self.cache_dir)
+
     def setup(self, stage: str) -> None:
         """Map the cache and split it."""
         self.cache = build_cache(self.folder, self.cache_dir)
         everything = range(len(self.cache))
         self.validation_images = [i for i in everything if i % self.holdout == self.holdout - 1] or [0]
-        self.training_images = [i for i in everything if i not in set(self.validation_images)] or [0]
+        kept = set(self.validation_images)
+        self.training_images = [i for i in everything if i not in kept] or [0]
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Return the loader of training crops; after a resume it begins where the run had stopped."""
-        data = CropDataset(self.cache, self.training_images, self.crop, self.steps * self.batch_size, self.seed)
-        done = self.trainer.global_step if self.trainer is not None else 0
-        remaining = range(done * self.batch_size, len(data))
+        done, processes = (self.trainer.global_step, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        stride = self.batch_size * processes
+        data = CropDataset(self.cache, self.training_images, self.crop, self.steps * stride, self.seed)
+        remaining = range(done * stride, len(data))
         return DataLoader(data, self.batch_size, sampler=remaining, num_workers=self.workers, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Tensor]:

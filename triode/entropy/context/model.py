@@ -156,7 +156,8 @@ class ContextModel(nn.Module):
             values = np.clip(_flatten(wanted)[coded], -(2.0**30), 2.0**30)
             rounded = np.rint(values).astype(np.int32)
             if weight is not None:
-                costs = [weight[e.start : e.stop, None, None].expand_as(w[0]) for e, w in zip(step, wanted, strict=True)]
+                pairs = zip(step, wanted, strict=True)
+                costs = [weight[entry.start : entry.stop, None, None].expand_as(w[0]) for entry, w in pairs]
                 shrink(values, rounded, index[coded], self.tables.get(), _flatten(costs)[coded])
             symbols[coded] = writer.write(rounded, index[coded], self.tables.get())
             self._place(y_hat, step, maps, symbols, valid)

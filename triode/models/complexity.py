@@ -1,0 +1,96 @@
+"""How much a model computes: multiplications a pixel, counted on a real pass."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from triode.entropy.coder import RangeReader, RangeWriter
+from triode.entropy.exact.layers import ExactConv2d, ExactConvTranspose2d
+from triode.models.base import ImageModel
+from triode.models.layers.gdn import GDN
+
+
+@dataclass(frozen=True, slots=True)
+class Complexity:
+    """Size and cost of an image model.
+
+    Attributes:
+        kmac_encode: Thousand multiplications a pixel to encode: analysis and the whole entropy path.
+        kmac_decode: The same to decode: the entropy path without its hyper-analysis, and synthesis.
+        parameters: Number of parameters.
+    """
+
+    kmac_encode: float
+    kmac_decode: float
+    parameters: int
+
+
+class _Counter:
+    """Adds up the multiplications of the layers that run while it is attached."""
+
+    def __init__(self) -> None:
+        self.macs = 0
+
+    def __call__(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x: Tensor = inputs[0]
+        match layer:
+            case nn.ConvTranspose2d() | ExactConvTranspose2d():
+                self.macs += x.shape[0] * x.shape[2] * x.shape[3] * layer.weight.numel()
+            case nn.Conv2d() | ExactConv2d():
+                self.macs += output.shape[0] * output.shape[2] * output.shape[3] * layer.weight.numel()
+            case nn.Linear():
+                self.macs += output.numel() * layer.in_features
+            case GDN():  # Its pool is a pointwise convolution.
+                self.macs += x.shape[0] * x.shape[2] * x.shape[3] * layer.gamma.numel()
+
+    @contextmanager
+    def attached(self, model: nn.Module) -> Iterator[None]:
+        handles = [m.register_forward_hook(self) for m in model.modules()]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@torch.no_grad()
+def count_macs(model: ImageModel, height: int, width: int) -> Complexity:
+    """Count the multiplications of convolutions, linear layers and GDN, integer twins included.
+
+    The model itself stays as it is; a copy of it is exported and run. Gains, activations and table look-ups, a few a
+    latent element, are not counted.
+
+    Args:
+        model: Any image model, exported or not.
+        height: Pixels; a multiple of 64 shows no padding.
+        width: Pixels, likewise.
+
+    Returns:
+        Multiplications over ``1000 * height * width``, and parameters.
+
+    Raises:
+        ValueError: If a side is below 1.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"Sides must be >= 1, but got {height} x {width}")
+    parameters = sum(p.numel() for p in model.parameters())
+    model = copy.deepcopy(model).cpu().eval()
+    model.export()
+    rows, columns = (-(-n // model.multiple) * model.multiple for n in (height, width))
+    x, q = torch.full((1, 3, rows, columns), 0.5), torch.tensor([0])
+    encoding, decoding, writer = _Counter(), _Counter(), RangeWriter()
+    with encoding.attached(model):
+        y = model.analysis(x, q)
+        model.encode(y, q, writer)
+    with decoding.attached(model):
+        y_hat = model.decode((y.shape[2], y.shape[3]), q, RangeReader(writer.getvalue()))
+        model.synthesis(model.dequantise(y_hat, q), q)
+    pixels = 1000 * height * width
+    return Complexity(encoding.macs / pixels, decoding.macs / pixels, parameters)

@@ -1,0 +1,76 @@
+"""From a training checkpoint to a weights file."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+
+from triode.errors import ModelMismatchError
+from triode.models.base import ImageModel
+from triode.models.complexity import count_macs
+from triode.models.registry import create_model
+from triode.models.weights import WeightsInfo, save_weights
+from triode.train.checkpoint import SmallCheckpoint, TrainingFacts, load_float_state, load_small_checkpoint
+from triode.train.image import RateDistortion
+
+_SIDE = 512
+
+
+def export_checkpoint(checkpoint: Path, out: Path, name: str) -> WeightsInfo:
+    """Write the averaged weights of a training run as a weights file.
+
+    Args:
+        checkpoint: What a run wrote: a ``.safetensors`` by :class:`~triode.train.checkpoint.SmallCheckpoint`, or a
+            ``.ckpt`` by Lightning. The latter is opened without running code from it, but do so with your own only.
+        out: Target, ``.safetensors``.
+        name: ``family-size.vN``.
+
+    Returns:
+        What the weights file says of itself.
+
+    Raises:
+        ModelMismatchError: If the checkpoint cannot be read or is of no model here.
+        ValueError: If the name is not a model name, or a weight is not finite.
+    """
+    model, facts = _small(checkpoint) if checkpoint.suffix == ".safetensors" else _lightning(checkpoint)
+    macs = count_macs(model, _SIDE, _SIDE)
+    training = dataclasses.asdict(facts)
+    del training["model"], training["config"]  # The file has these already.
+    kmac = (round(macs.kmac_encode, 3), round(macs.kmac_decode, 3))
+    return save_weights(model, out, name=name, architecture=facts.model, kmac=kmac, training=training)
+
+
+def _small(path: Path) -> tuple[ImageModel, TrainingFacts]:
+    state, facts = load_small_checkpoint(path)
+    try:
+        model = cast(ImageModel, create_model(facts.model, **facts.config))
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise ModelMismatchError(f"{path} is of no possible {facts.model}: {error}") from error
+    load_float_state(model, state)
+    return model, facts
+
+
+def _lightning(path: Path) -> tuple[ImageModel, TrainingFacts]:
+    try:
+        module = RateDistortion.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Whatever PyTorch and Lightning make of bytes that are no checkpoint.
+        raise ModelMismatchError(f"{path} is no checkpoint of a training run: {error}") from error
+    module.ema.copy_to(module.model)
+    data: dict[str, Any] = module.loaded.get(L.LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY) or {}
+    earlier: dict[str, Any] = module.loaded.get("callbacks", {}).get(SmallCheckpoint.__qualname__) or {}
+    facts = TrainingFacts(
+        model=module.architecture,
+        config=dataclasses.asdict(module.model.config),
+        steps=int(module.loaded.get("global_step", 0)) + int(earlier.get("steps", 0)),
+        seconds=round(float(earlier.get("seconds", 0.0)), 1),
+        seed=data.get("seed"),
+        data=Path(str(data.get("folder", ""))).name,
+        metrics={},
+        settings=module.settings(),
+    )
+    return module.model, facts
