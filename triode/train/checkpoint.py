@@ -1,4 +1,4 @@
-"""Small checkpoints: averaged weights in float16 with the facts of their training, small enough to keep in a repository.
+"""Small checkpoints: averaged weights in float16 with the facts of their training, small enough for a repository.
 
 The file is safetensors and holds the facts as metadata; a JSON file beside it says the same to people. It lacks the
 state of the optimiser: a run starts from it afresh (`init` of :class:`~triode.train.image.RateDistortion`), and is
@@ -19,7 +19,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from triode.errors import ModelMismatchError
@@ -78,8 +78,9 @@ def save_small_checkpoint(path: Path, state: Mapping[str, Tensor], facts: Traini
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"Weights must be finite in float16, but {name} is not")
     meta = {"format": _FORMAT, **dataclasses.asdict(facts)}
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path, overwrite=True) as partial:
-        save_file(tensors, str(partial), {_KEY: json.dumps(meta, sort_keys=True)})
+        partial.write_bytes(save(tensors, {_KEY: json.dumps(meta, sort_keys=True)}))
     with atomic_path(path.with_suffix(".json"), overwrite=True) as partial:
         partial.write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n")
 
@@ -160,34 +161,33 @@ class SmallCheckpoint(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """Write when it is time."""
-        if trainer.global_step % self.every == 0:
+        if trainer.global_step % self.every == 0 and trainer.global_step != self._written:
             self._write(trainer, cast("RateDistortion", pl_module))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the last state."""
+        """Write the last state, with the last metrics."""
         self._write(trainer, cast("RateDistortion", pl_module))
 
     def _write(self, trainer: L.Trainer, module: RateDistortion) -> None:
-        step = trainer.global_step
-        if step == self._written or not trainer.is_global_zero:
+        self._written = trainer.global_step
+        if not trainer.is_global_zero:
             return
-        self._written = step
         try:
             save_small_checkpoint(self.path, module.averaged_state(), self.facts(trainer, module))
         except ValueError as error:
-            rank_zero_warn(f"No small checkpoint at step {step}: {error}")
+            rank_zero_warn(f"No small checkpoint at step {trainer.global_step}: {error}")
 
     def facts(self, trainer: L.Trainer, module: RateDistortion) -> TrainingFacts:
         """Return how the model came to be so far."""
         data = getattr(trainer, "datamodule", None)
-        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/") and v.isfinite()}
         return TrainingFacts(
             model=module.architecture,
             config=dataclasses.asdict(module.model.config),
             steps=self.earlier_steps + trainer.global_step,
             seconds=round(self.seconds, 1),
             seed=getattr(data, "seed", None),
-            data=data.folder.resolve().name if hasattr(data, "folder") else "",
+            data=Path(getattr(data, "folder", "")).name,
             metrics=metrics,
             settings=module.settings(),
         )

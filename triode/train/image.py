@@ -20,8 +20,8 @@ from triode.train.ema import Ema
 class RateDistortion(L.LightningModule):
     """Minimises ``w(q) * (bits per pixel + lambda(q) * 255**2 * MSE)`` with a rate point drawn for each sample.
 
-    ``w(q)`` is proportional to ``lambda(q) ** -balance``: the loss itself grows with lambda to a power of about 0.45, so
-    a balance near that gives each rate the same relative say, which is what BD-rate averages.
+    ``w(q)`` is proportional to ``lambda(q) ** -balance``: the loss itself grows with lambda to a power of about 0.45,
+    so a balance near that gives each rate the same relative say, which is what BD-rate averages.
 
     Args:
         model: Name of a registered model.

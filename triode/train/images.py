@@ -85,6 +85,7 @@ def build_cache(folder: Path, cache_dir: Path) -> ImageCache:
         shapes = [(int(h), int(w)) for h, w in json.loads(index.read_text())]
         if data.stat().st_size == sum(h * w * 3 for h, w in shapes):
             return _map_cache(data, shapes, names)
+    cache_dir.mkdir(parents=True, exist_ok=True)
     shapes = []
     with atomic_path(data, overwrite=True) as partial, partial.open("wb") as out:
         for path in files:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from triode.entropy.exact.state import entropy_state
 from triode.errors import ModelMismatchError
@@ -134,7 +134,7 @@ def save_weights(
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()}
     partial = path.with_name(path.name + ".part")
     try:
-        save_file(tensors, str(partial), {"triode": json.dumps(meta, sort_keys=True)})
+        partial.write_bytes(save(tensors, {"triode": json.dumps(meta, sort_keys=True)}))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
