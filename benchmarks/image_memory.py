@@ -2,8 +2,8 @@
 
     python benchmarks/image_memory.py [--megapixels 48] [--model NAME] [--quality 50]
 
-Makes a picture of that size from mirrored copies of the sample photo, runs ``triode encode`` and ``triode decode`` on it
-and prints one JSON object: peak resident memory of each process in bytes, seconds, file size.
+Makes a picture of that size from mirrored copies of the sample photo, runs ``triode encode`` and ``triode decode`` on
+it and prints one JSON object: peak resident memory of each process in bytes, seconds, file size.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SAMPLE = Path(__file__).parent.parent / "examples" / "kodim23.png"
 def run(*args: object) -> dict[str, float]:
     """Run triode as a process of its own; return its peak memory in bytes and seconds."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "triode", *map(str, args)], stdout=subprocess.DEVNULL)  # noqa: S603
+    process = subprocess.Popen([sys.executable, "-m", "triode", *map(str, args)], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"triode {' '.join(map(str, args))} failed: {os.waitstatus_to_exitcode(status)}")

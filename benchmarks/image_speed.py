@@ -2,9 +2,9 @@
 
     python benchmarks/image_speed.py [IMAGE] [--model NAME] [--quality 50] [--threads 2] [--repeats 7]
 
-Both run from pixels in memory to bytes and back. CompressAI's weights are random, which leaves its transforms' time as it
-is; its entropy coder sees fewer distinct symbols than with trained weights, which favours it. Prints one JSON object;
-times are the median over the repeats, in seconds, taken in turn so that a busy machine slows both.
+Both run from pixels in memory to bytes and back. CompressAI's weights are random, which leaves its transforms' time as
+it is; its entropy coder sees fewer distinct symbols than with trained weights, which favours it. Prints one JSON
+object; times are the median over the repeats, in seconds, taken in turn so that a busy machine slows both.
 """
 
 from __future__ import annotations

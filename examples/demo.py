@@ -24,7 +24,7 @@ TRIODE = (sys.executable, "-m", "triode")
 def triode(*args: object) -> dict[str, object]:
     """Run the command line and return the JSON object that it prints."""
     command = [*TRIODE, *map(str, args), "--json"]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     answer: dict[str, object] = json.loads(out)
     return answer
 
@@ -36,13 +36,12 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 def jpeg_at(image: Image.Image, size: int) -> tuple[int, float]:
     """Return the size and PSNR of the best JPEG that is no larger than ``size`` bytes, or of the smallest there is."""
-    best = None
+    best = io.BytesIO()
     for quality in range(1, 96):
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=quality, optimize=True)
-        if best is None or buffer.tell() <= size:
+        if quality == 1 or buffer.tell() <= size:
             best = buffer
-    assert best is not None
     return best.tell(), psnr(np.asarray(image), np.asarray(Image.open(best).convert("RGB")))
 
 
@@ -58,7 +57,8 @@ def photo(path: Path, folder: Path) -> None:
         triode("decode", coded, "-o", decoded)
         size, value = jpeg_at(image, coded.stat().st_size)
         own = psnr(reference, np.asarray(Image.open(decoded).convert("RGB")))
-        print(f"{quality:>8} {coded.stat().st_size:>8,} {answer['bpp']:>7.3f} {own:>6.2f} dB   {size:>8,} bytes, {value:>5.2f} dB")
+        row = f"{quality:>8} {coded.stat().st_size:>8,} {answer['bpp']:>7.3f} {own:>6.2f} dB"
+        print(f"{row}   {size:>8,} bytes, {value:>5.2f} dB", flush=True)
 
 
 def main() -> None:

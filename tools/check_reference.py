@@ -3,8 +3,8 @@
     python tools/check_reference.py DIR... [--model NAME] [--qualities 10,50,90] [--limit N]
 
 Encodes every image, decodes each unit with the library and with ``tests/reference/decoder.py`` (NumPy int64 and Python
-integers; neither torch nor constriction), and compares latents and symbol CRCs. Also compares the size of each file with
-the ideal code length of its symbols. Prints one JSON object; exits with 1 on the first difference.
+integers; neither torch nor constriction), and compares latents and symbol CRCs. Also compares the size of each file
+with the ideal code length of its symbols. Prints one JSON object; exits with 1 on the first difference.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from triode.codecs import image as codec
 from triode.container import ContainerReader, tile_grid
 from triode.entropy.coder import CountingWriter, RangeReader
 from triode.entropy.exact.state import entropy_state
+from triode.entropy.tables import CdfTables, Int32Array, IntArray
 from triode.media import Picture
 from triode.models.weights import default_weights, load_weights
 
@@ -63,7 +64,11 @@ def main() -> None:
                 units, bits = units + 1, bits + coder.count.bits
             worst = max(worst, (len(data) - bits / 8 - 64) / (bits / 8))
     worst_percent = round(100 * worst, 3)
-    print(json.dumps({"images": len(files[: a.limit]), "units": units, "identical": True, "excess_percent": worst_percent}))
+    print(
+        json.dumps(
+            {"images": len(files[: a.limit]), "units": units, "identical": True, "excess_percent": worst_percent}
+        )
+    )
     if worst_percent > 1:
         raise SystemExit("A file is larger than its ideal code length by more than 1 % and 64 bytes")
 
@@ -75,7 +80,7 @@ class _Counting(RangeReader):
         super().__init__(data)
         self.count = CountingWriter()
 
-    def read(self, index, tables):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    def read(self, index: IntArray, tables: CdfTables) -> Int32Array:
         symbols = super().read(index, tables)
         self.count.write(symbols, index, tables)
         return symbols

@@ -2,9 +2,9 @@
 
     python tools/gpu_pack.py --photos DIR [--checkpoint FILE.safetensors] [--python 3.12] [-o .gpu-pack]
 
-The pack holds the photos, the wheels that such a machine lacks, the last checkpoint and ``train.sh``. Carry it beside the
-source tree and run ``bash .gpu-pack/train.sh OUT SECONDS`` there: it trains until the time is up and leaves the averaged
-weights, their facts and the log in OUT. ``bash .gpu-pack/train.sh OUT 60 cpu`` tries the same on this machine.
+The pack holds the photos, the wheels that such a machine lacks, the last checkpoint and ``train.sh``. Carry it beside
+the source tree and run ``bash .gpu-pack/train.sh OUT SECONDS`` there: it trains until the time is up and leaves the
+averaged weights, their facts and the log in OUT. ``bash .gpu-pack/train.sh OUT 60 cpu`` tries the same without a GPU.
 """
 
 from __future__ import annotations
@@ -17,27 +17,30 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 WHEELS = ("constriction", "jsonargparse", "docstring-parser", "typeshed-client", "importlib-resources")
-PLATFORMS = tuple(f"manylinux_2_{n}_x86_64" for n in (17, 24, 27, 28, 31, 34)) + ("manylinux2014_x86_64",)
+PLATFORMS = (*tuple(f"manylinux_2_{n}_x86_64" for n in (17, 24, 27, 28, 31, 34)), "manylinux2014_x86_64")
 LIMIT = 55 << 20
 
 SCRIPT = """#!/usr/bin/env bash
 # Train image-light: train.sh OUT SECONDS [cpu]. Needs python3 with torch, lightning, safetensors, numpy, pillow.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-out=$1 seconds=$2 mode=${3:-gpu}
+mkdir -p "$1"
+out=$(cd "$1" && pwd) seconds=$2 mode=${3:-gpu}
+work=$(mktemp -d)
 cd "$here/.."
-mkdir -p "$out"
-site=$(mktemp -d)
 if ! python3 -c 'import constriction, jsonargparse' 2>/dev/null; then
-  python3 -m pip install -q --no-index --no-deps --no-compile --target "$site" "$here"/wheels/*.whl
+  python3 -m pip install -q --no-index --no-deps --no-compile --target "$work/site" "$here"/wheels/*.whl
 fi
-export PYTHONPATH="$PWD:$site:${PYTHONPATH:-}"
+export PYTHONPATH="$PWD:$work/site:${PYTHONPATH:-}" PYTHONUNBUFFERED=1
 extra=()
 if [ "$mode" = gpu ]; then extra+=(--data.init_args.batch_size 32 --data.init_args.workers 12); fi
 if [ -f "$here/checkpoint.safetensors" ]; then extra+=(--model.init_args.init "$here/checkpoint.safetensors"); fi
-exec python3 tools/timed_fit.py --seconds "$seconds" -- fit --config triode/train/configs/image-light.yaml \\
-  --data.init_args.folder "$here/photos" --data.init_args.cache_dir "$site/cache" \\
-  --trainer.default_root_dir "$out" --out "$out" "${extra[@]}"
+# Time, not steps, ends the run: the learning rate falls over the last part of the seconds.
+exec python3 -m triode train fit --config triode/train/configs/image-light.yaml \\
+  --data.init_args.folder "$here/photos" --data.init_args.cache_dir "$work/cache" --data.init_args.steps 1000000 \\
+  --model.init_args.steps 1000000 --model.init_args.seconds "$seconds" --trainer.max_steps 1000000 \\
+  --trainer.val_check_interval 1000000 --trainer.logger.init_args.save_dir "$out" \\
+  --trainer.callbacks.init_args.path "$out/small.safetensors" "${extra[@]}"
 """
 
 
@@ -49,7 +52,7 @@ def wheels(folder: Path, python: str) -> None:
     names = [f"{n}=={pins[n]}" for n in WHEELS if n in pins]
     tags = [part for p in PLATFORMS for part in ("--platform", p)]
     base = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
-    subprocess.run([*base, "--python-version", python, "--implementation", "cp", *tags, *names], check=True)  # noqa: S603
+    subprocess.run([*base, "--python-version", python, "--implementation", "cp", *tags, *names], check=True)
 
 
 def main() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from triode.models.image.image_light import ImageLight, ImageLightConfig
+from triode.models.layers.pca import principal_components
 from triode.models.weights import WeightsInfo, save_weights
 
 TINY = ImageLightConfig(
@@ -46,9 +49,14 @@ def tiny_model(seed: int = 0, config: ImageLightConfig = TINY, *, noise: float =
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ImageLight(config).eval()
-        model.init_from_data(smooth_image(96, 128, seed=100 + i) for i in range(4))
+        model.init_linear(*_components(config.latent))
         perturb(model, noise)
     return model
+
+
+@lru_cache
+def _components(count: int) -> tuple[Tensor, Tensor]:
+    return principal_components([smooth_image(96, 128, seed=100 + i) for i in range(4)], 16, count)
 
 
 def perturb(model: ImageLight, noise: float = 0.3) -> None:

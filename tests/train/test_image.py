@@ -210,3 +210,12 @@ class TestInit:
         net.lr = 0.0
         trainer(1).fit(net, batches())
         assert torch.equal(net.model.g_a.linear.weight, before)
+
+
+def test_seconds_bound_the_run(monkeypatch):
+    net = module(seconds=100.0, warmup=0, decay=0.5, steps=10**6)
+    factors = []
+    for elapsed in (0, 49, 75, 100, 1000):
+        monkeypatch.setattr("triode.train.image.time.monotonic", lambda elapsed=elapsed: net.begun + elapsed)
+        factors.append(net.schedule(5))
+    assert factors == pytest.approx([1.0, 1.0, 0.505, 0.01, 0.01])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +35,8 @@ class RateDistortion(L.LightningModule):
         clip: Largest gradient norm.
         balance: See above.
         ema: Decay of the averaged weights.
+        seconds: When given, wall-clock time takes the place of ``steps``: the rate falls over the last ``decay`` of
+            these seconds, and the run ends with them.
         init: Small checkpoint to start from, if any; see :mod:`triode.train.checkpoint`. A resumed run ignores it.
 
     Attributes:
@@ -54,6 +57,7 @@ class RateDistortion(L.LightningModule):
         clip: float = 1.0,
         balance: float = 0.4,
         ema: float = 0.999,
+        seconds: float | None = None,
         init: str | None = None,
     ) -> None:
         super().__init__()
@@ -61,6 +65,7 @@ class RateDistortion(L.LightningModule):
         self.model = cast(ImageModel, create_model(model, **(config or {})))
         self.lr, self.linear_lr, self.steps, self.warmup, self.decay = lr, linear_lr, steps, warmup, decay
         self.clip, self.balance, self.init = clip, balance, init
+        self.seconds, self.begun = seconds, time.monotonic()
         self.architecture = model
         self.start: TrainingFacts | None = None
         self.loaded: Mapping[str, Any] = {}
@@ -105,6 +110,8 @@ class RateDistortion(L.LightningModule):
         """Take the step, then update the averaged weights, so that every callback sees them up to date."""
         super().optimizer_step(*args, **kwargs)
         self.ema.update(self.model)
+        if self.seconds is not None and self.progress(self.global_step) >= 1:
+            self.trainer.should_stop = True
 
     def validation_step(self, batch: Tensor, index: int) -> None:
         """Log the loss of the averaged weights at eight rate points, noise-free."""
@@ -119,13 +126,17 @@ class RateDistortion(L.LightningModule):
                 self.log(f"val/psnr_{point:g}", (-10 * torch.log10(mse)).mean(), batch_size=len(x))
                 self.log("val/loss", (weight * loss).mean(), batch_size=len(x))
 
+    def progress(self, step: int) -> float:
+        """Return the share of the run that is done at a step: of the seconds if they bound it, else of the steps."""
+        done = step / self.steps if self.seconds is None else (time.monotonic() - self.begun) / self.seconds
+        return min(1.0, done)
+
     def schedule(self, step: int) -> float:
         """Return the factor on the learning rate at a step."""
         if step < self.warmup:
             return (step + 1) / self.warmup
-        start = self.steps * (1 - self.decay)
-        progress = min(1.0, max(0.0, (step - start) / max(1.0, self.steps - start)))
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+        fall = max(0.0, (self.progress(step) - (1 - self.decay)) / max(self.decay, 1e-9))
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fall))
 
     def configure_optimizers(self) -> Any:
         """Return AdamW with the linear path in a slower group."""
