@@ -1,0 +1,1 @@
+"""Measuring: rate-distortion figures and their comparison."""
