@@ -131,7 +131,7 @@ class TestCallback:
         _, after = load_small_checkpoint(tmp_path / "small.safetensors")
         assert after.steps == 6
         assert after.seconds >= before.seconds
-        assert after.settings["init"].endswith("small.safetensors")
+        assert after.settings["init"] == "small.safetensors"  # Where it lay is nobody's business.
 
     def test_weights_that_are_not_finite_leave_the_old_file(self, trained, tmp_path):
         callback = SmallCheckpoint(str(tmp_path / "x.safetensors"))

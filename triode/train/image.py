@@ -152,8 +152,9 @@ class RateDistortion(L.LightningModule):
         return {**float_state(self.model), **self.ema.averages()}
 
     def settings(self) -> dict[str, Any]:
-        """Return the arguments of this module, those of the model left out."""
-        return {k: v for k, v in self.hparams.items() if not k.startswith("_") and k not in ("model", "config")}
+        """Return the arguments of this module, without those of the model and the folder of ``init``."""
+        found = {k: v for k, v in self.hparams.items() if not k.startswith("_") and k not in ("model", "config")}
+        return {**found, "init": None if self.init is None else Path(self.init).name}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what a checkpoint says beside its weights."""
