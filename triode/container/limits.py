@@ -38,7 +38,7 @@ class DecodeLimits:
     max_frames: int | None = 1 << 22
     max_samples: int | None = 1 << 33
     max_channels: int | None = 16
-    max_memory_bytes: int | None = None
+    max_memory_bytes: int | None = 4 << 30
 
     def __post_init__(self) -> None:
         """Refuse bounds that are not counts."""

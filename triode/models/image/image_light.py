@@ -202,7 +202,7 @@ class ImageLight(ImageModel):
         config: Widths.
     """
 
-    rdoq = 1.0
+    rdoq = 4.0
     """Rate-distortion optimised quantisation: price of the distortion against its nominal one; 0 rounds to nearest."""
     config: ImageLightConfig
     stride = 16
