@@ -26,7 +26,9 @@ def environment(folder):
 def start(folder, *words, **options):
     command = [sys.executable, "-m", "triode", *map(str, words)]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen(command, cwd=folder, env=environment(folder), **{**pipes, **options})
+    # Shells start background jobs with SIGINT ignored, which children inherit: a test of Ctrl-C needs the default.
+    options = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes, **options}
+    return subprocess.Popen(command, cwd=folder, env=environment(folder), **options)
 
 
 def finish(process, stdin=b""):
