@@ -2,7 +2,7 @@
 # targets for contributors add the extras. Stamp files in it make repeated calls quick.
 PYTHON ?= python3
 VENV ?= .venv
-TEST_EXTRAS := train,zoo,bench,dev
+TEST_EXTRAS := audio,video,train,zoo,bench,ray,dev
 PYTEST_ARGS ?= -q
 BENCH_ARGS ?=
 GOLDEN_ARGS ?=

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,3 +55,94 @@ class Picture:
     def is_grey(self) -> bool:
         """Whether there is one colour channel."""
         return self.pixels.shape[2] <= 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sound:
+    """A recording.
+
+    Attributes:
+        samples: (C, T) float32, nominally in [-1, 1], at least one channel; T may be 0.
+        rate: Samples per second.
+    """
+
+    samples: NDArray[np.float32]
+    rate: int
+
+    def __post_init__(self) -> None:
+        """Check the array.
+
+        Raises:
+            ValueError: If it is not (C, T) float32 with at least one channel, or the rate is not positive.
+        """
+        s = self.samples
+        if s.dtype != np.float32 or s.ndim != 2 or s.shape[0] < 1:
+            raise ValueError(f"Samples must be (C, T) float32 with C >= 1, but got {s.shape} {s.dtype}")
+        if self.rate < 1:
+            raise ValueError(f"Argument `rate` must be positive, but got {self.rate}")
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return int(self.samples.shape[0])
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return float(self.samples.shape[1] / self.rate)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """Frames of video in YUV 4:2:0, 8 bits.
+
+    Attributes:
+        y: (T, H, W) uint8 luma.
+        u: (T, ceil(H / 2), ceil(W / 2)) uint8, first chroma difference.
+        v: The same, second chroma difference.
+        rate: Frames per second.
+        matrix: Colour matrix, ``bt709`` or ``bt601``.
+        full_range: Whether luma runs from 0 to 255 rather than 16 to 235.
+    """
+
+    y: NDArray[np.uint8]
+    u: NDArray[np.uint8]
+    v: NDArray[np.uint8]
+    rate: Fraction
+    matrix: str = "bt709"
+    full_range: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the planes.
+
+        Raises:
+            ValueError: If they are not uint8 of shapes that fit, with at least one frame.
+        """
+        t, h, w = self.y.shape if self.y.ndim == 3 else (0, 0, 0)
+        chroma = (t, (h + 1) // 2, (w + 1) // 2)
+        planes = (self.y, self.u, self.v)
+        if t * h * w == 0 or self.u.shape != chroma or self.v.shape != chroma or any(p.dtype != np.uint8 for p in planes):
+            found = ", ".join(f"{p.shape} {p.dtype}" for p in planes)
+            raise ValueError(f"Planes must be uint8 in 4:2:0 with at least one frame, but got {found}")
+        if self.rate <= 0:
+            raise ValueError(f"Argument `rate` must be positive, but got {self.rate}")
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return int(self.y.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return int(self.y.shape[2])
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return int(self.y.shape[1])
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return float(self.frames / self.rate)

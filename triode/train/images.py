@@ -161,6 +161,8 @@ class ImageFolder(L.LightningDataModule):
         holdout: Keep every n-th image for validation.
         validation_crops: Number of fixed validation crops.
         workers: Loader processes.
+        training_only: Images below the folder of this name are never held back, and do not shift the split, so that
+            losses compare between runs with and without them.
     """
 
     def __init__(
@@ -174,12 +176,14 @@ class ImageFolder(L.LightningDataModule):
         holdout: int = 20,
         validation_crops: int = 64,
         workers: int = 1,
+        training_only: str = "extra",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.folder, self.cache_dir = Path(folder), Path(cache_dir)
         self.crop, self.batch_size, self.steps, self.seed = crop, batch_size, steps, seed
         self.holdout, self.validation_crops, self.workers = holdout, validation_crops, workers
+        self.training_only = training_only
 
     def prepare_data(self) -> None:
         """Make the cache, in one process."""
@@ -189,7 +193,8 @@ class ImageFolder(L.LightningDataModule):
         """Map the cache and split it."""
         self.cache = build_cache(self.folder, self.cache_dir)
         everything = range(len(self.cache))
-        self.validation_images = [i for i in everything if i % self.holdout == self.holdout - 1] or [0]
+        candidates = [i for i in everything if Path(self.cache.names[i]).parts[0] != self.training_only]
+        self.validation_images = candidates[self.holdout - 1 :: self.holdout] or [0]
         kept = set(self.validation_images)
         self.training_images = [i for i in everything if i not in kept] or [0]
 
