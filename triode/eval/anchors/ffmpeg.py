@@ -92,7 +92,7 @@ def vvenc_version() -> str:
 def _listed(what: str) -> frozenset[str]:
     """Return the second word of every line that ``-encoders``, ``-decoders`` or ``-filters`` prints."""
     lines = run_ffmpeg([what]).decode("utf-8", "replace").splitlines()
-    return frozenset(words[1] for words in map(str.split, lines) if len(words) > 2)
+    return frozenset(words[1] for words in map(str.split, lines) if len(words) > 2) - {"="}  # the legend has these
 
 
 def has_encoder(name: str) -> bool:
