@@ -1,0 +1,398 @@
+"""Video files: read as 8-bit YUV 4:2:0, whole or a few frames at a time, and written without loss.
+
+Anything that FFmpeg (PyAV) decodes is read. FFV1 in Matroska is written by it; y4m is written here in plain Python.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triode.errors import BitstreamError, LimitExceededError, UnsupportedError
+from triode.io.files import atomic_write
+from triode.io.pyav import import_av, open_input, typed_errors
+from triode.media import Clip
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "READABLE", "ClipReader", "frame_to_planes", "planes_to_frame"]
+__all__ += ["read_clip", "write_clip"]
+
+MAX_BYTES: Final = 4 << 30
+"""Most memory that the planes of a clip take when it is read, in bytes, unless told otherwise: 4 GiB."""
+
+MAX_PIXELS: Final = 178_956_970
+"""Largest frame that is read, in pixels, as for images."""
+
+READABLE: Final = frozenset(
+    {".264", ".265", ".266", ".3gp", ".avi", ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m2ts", ".m4v", ".mkv", ".mov"}
+    | {".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".obu", ".ogv", ".ts", ".webm", ".wmv", ".y4m"}
+)
+"""Suffixes by which video files are found in a folder; a file that is named itself may have any."""
+
+Planes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+"""Y, U and V of one frame: (H, W), and twice (ceil(H / 2), ceil(W / 2)), uint8."""
+
+# ITU-T H.273 (2016), table 4: matrix coefficients. 0 are RGB, 2 unspecified.
+_MATRICES: Final = {1: "bt709", 5: "bt601", 6: "bt601"}
+_COLORSPACES: Final = {"bt709": 1, "bt601": 5}
+_UNSAID: Final = (0, 2)
+_FULL, _LIMITED = 2, 1
+_RGB: Final = ("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "pal8", "x2rgb", "x2bgr", "bayer")
+# SWS_BICUBIC, SWS_FULL_CHR_H_INP, SWS_ACCURATE_RND, SWS_BITEXACT: the same bytes on every machine.
+_SCALER: Final = 0x4 | 0x4000 | 0x40000 | 0x80000
+_STANDARD_HEIGHT: Final = 576
+_SLICED_SIZE: Final = 64
+_SPOOL: Final = 1 << 26
+_FORMATS: Final = {"mkv": "mkv", "y4m": "y4m"}
+
+
+class ClipReader:
+    """Reads a video file a few frames at a time, in the order of display; use it in a `with` statement, or close it.
+
+    Other samples than 8-bit 4:2:0 are converted by libswscale (bicubic, deeper ones by ordered dither): matrix and
+    range stay what they are, RGB becomes BT.709 in the limited range. Where the file names no matrix it is BT.709 above
+    576 lines, or else BT.601, as players take it. A rotation by quarter turns that the file asks for is applied. Pixels
+    that are not square stay so, interlaced frames stay woven, and frames of varying duration come at their mean rate.
+
+    Attributes:
+        width: Width in pixels, of frames as they are shown.
+        height: Height in pixels.
+        rate: Frames per second.
+        matrix: ``bt709`` or ``bt601``.
+        full_range: Whether luma runs from 0 to 255.
+        frames: Number of frames that the file declares; None where it does not say.
+        format: What the file is, such as ``matroska,webm ffv1 yuv420p``.
+
+    Args:
+        source: A path, or a binary file, which is read from its beginning; one that cannot seek is copied to a
+            temporary file. A binary file stays the caller's to close.
+        form: FFmpeg's name of the format, for elementary streams such as ``h264``; None to find it.
+
+    Raises:
+        UnsupportedError: Not video that is read (such as BT.2020 and other matrices), or PyAV is missing.
+        TruncatedError: The file ends too early.
+        BitstreamError: It is damaged otherwise.
+        LimitExceededError: Frames above :data:`MAX_PIXELS`.
+        OSError: It cannot be opened or read.
+    """
+
+    def __init__(self, source: Path | BinaryIO, form: str | None = None) -> None:
+        with ExitStack() as stack:
+            file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+            if not file.seekable():
+                spool = stack.enter_context(tempfile.SpooledTemporaryFile(_SPOOL))
+                shutil.copyfileobj(file, spool)
+                file = cast(BinaryIO, spool)
+            container = open_input(file, "video", "video", form=form)
+            stack.callback(container.close)
+            if not container.streams.video:
+                raise UnsupportedError("there is no video in this file")
+            stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise UnsupportedError("this FFmpeg does not decode the video in this file")
+            area = stream.codec_context.width * stream.codec_context.height
+            if area > MAX_PIXELS:
+                raise LimitExceededError(f"frames have {area} pixels, above the limit of {MAX_PIXELS}")
+            self._decoded = container.decode(stream)
+            with typed_errors("video"):
+                self._next = next(self._decoded, None)
+            if self._next is None:
+                raise BitstreamError("there are no frames in this video")
+            self._kind = _kind(self._next)
+            self._turns = round(self._next.rotation / 90) % 4
+            size = (self._next.width, self._next.height)
+            self.width, self.height = size[::-1] if self._turns % 2 else size
+            rate = stream.average_rate or stream.guessed_rate or stream.base_rate
+            self.rate = Fraction(rate) if rate else Fraction(25)
+            self.matrix, self.full_range = _colour(self._next)
+            self.frames = stream.frames or None
+            self.format = f"{container.format.name} {stream.codec_context.name} {self._next.format.name}"
+            self._stack = stack.pop_all()
+        self._closed = False
+
+    def planes(self) -> Iterator[Planes]:
+        """Yield the rest of the frames as planes, which are the caller's own.
+
+        Raises:
+            ValueError: If the reader is closed.
+            UnsupportedError: If size or format change on the way.
+            BitstreamError: If a frame is damaged, and the decoder tells; some conceal it.
+        """
+        while (frame := self._take()) is not None:
+            y, u, v = _planes(frame, self.matrix, full_range=self.full_range)
+            yield _turned(y, self._turns), _turned(u, self._turns), _turned(v, self._turns)
+
+    def read(self, count: int) -> Clip | None:
+        """Read on.
+
+        Args:
+            count: Most frames, at least 1.
+
+        Returns:
+            A clip of at most `count` frames, fewer only at the end; None after it.
+
+        Raises:
+            ValueError: If `count` is not positive, or the reader is closed.
+            CodecError: What :meth:`planes` raises.
+        """
+        if count < 1:
+            raise ValueError(f"Argument `count` must be positive, but got {count}")
+        frames = list(islice(self.planes(), count))
+        return self._clip(frames) if frames else None
+
+    def skip(self, count: int) -> int:
+        """Pass over frames; return how many there were to pass over, at most `count`."""
+        passed = 0
+        while passed < count and self._take() is not None:
+            passed += 1
+        return passed
+
+    def __iter__(self) -> Iterator[Clip]:
+        """Yield the rest, each frame as a clip of one."""
+        for frame in self.planes():
+            yield self._clip([frame])
+
+    def close(self) -> None:
+        """Close the file, if this reader opened it."""
+        self._closed = True
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        """Return this object."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def _take(self) -> VideoFrame | None:
+        """Return the next frame as it was decoded, and decode the one after it."""
+        if self._closed:
+            raise ValueError("The reader is closed")
+        frame = self._next
+        if frame is None:
+            return None
+        if frame.is_corrupt:
+            raise BitstreamError("the video is damaged")
+        if _kind(frame) != self._kind:
+            raise UnsupportedError("size or format of the frames change in the middle of the video")
+        with typed_errors("video"):
+            self._next = next(self._decoded, None)
+        return frame
+
+    def _clip(self, frames: list[Planes]) -> Clip:
+        y, u, v = (np.stack(planes) for planes in zip(*frames, strict=True))
+        return Clip(y, u, v, self.rate, self.matrix, self.full_range)
+
+
+def read_clip(
+    source: Path | BinaryIO,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    max_bytes: int | None = MAX_BYTES,
+    form: str | None = None,
+) -> Clip:
+    """Read a video file, or the frames `start` to `stop` - 1 of it.
+
+    Args:
+        source: As for :class:`ClipReader`.
+        start: First frame, counted from 0 in the order of display. What comes before is decoded too.
+        stop: Frame after the last; None for all. A video that ends before it gives what it has.
+        max_bytes: Most memory that the planes take; None for no bound.
+        form: As for :class:`ClipReader`.
+
+    Raises:
+        ValueError: If not 0 <= `start` < `stop`.
+        UnsupportedError: If the video has no frame `start`.
+        LimitExceededError: If the planes take more than `max_bytes`.
+        CodecError: What :class:`ClipReader` raises, and OSError.
+    """
+    if start < 0 or (stop is not None and stop <= start):
+        raise ValueError(f"Arguments `start` and `stop` must be 0 <= start < stop, but got {start} and {stop}")
+    frames: list[Planes] = []
+    with ClipReader(source, form) as reader:
+        found = reader.skip(start)
+        size = 0
+        for planes in islice(reader.planes(), None if stop is None else stop - start):
+            size += sum(plane.nbytes for plane in planes)
+            if max_bytes is not None and size > max_bytes:
+                raise LimitExceededError(f"the video takes more memory than max_bytes={max_bytes}; read a part of it")
+            frames.append(planes)
+        if not frames:
+            raise UnsupportedError(f"the video has {found} frames, and none at {start}")
+        return reader._clip(frames)
+
+
+def write_clip(target: Path | BinaryIO, clips: Clip | Iterable[Clip], fmt: str | None = None) -> None:
+    """Write a clip without loss, as FFV1 in Matroska (every frame on its own, from 64 x 64 with checksums) or as y4m.
+
+    y4m holds no colour matrix; a reader guesses it by the height.
+
+    Args:
+        target: A path, replaced if it exists, with no partial file if writing fails; or a binary file.
+        clips: The clip, or its parts in order, so that it need not be in memory.
+        fmt: ``mkv`` or ``y4m``; None to go by the suffix of the path, Matroska where there is none.
+
+    Raises:
+        ValueError: If there are no parts, or they differ in size, rate or colour.
+        UnsupportedError: If the format is not written, or PyAV is missing for Matroska.
+        OSError: If the file cannot be written.
+    """
+    name = fmt or (target.suffix if isinstance(target, Path) else "") or "mkv"
+    kind = _FORMATS.get(name.lower().lstrip("."))
+    if kind is None:
+        raise UnsupportedError(f"video is not written as {name!r}; known are .mkv .y4m")
+    parts = _alike((clips,) if isinstance(clips, Clip) else clips)
+    first = next(parts, None)
+    if first is None:
+        raise ValueError("Argument `clips` must hold a clip, but it is empty")
+    with ExitStack() as stack:
+        file = stack.enter_context(atomic_write(target, overwrite=True)) if isinstance(target, Path) else target
+        write = _write_y4m if kind == "y4m" else _write_mkv
+        write(file, first, parts)
+
+
+def frame_to_planes(frame: VideoFrame) -> Planes:
+    """Copy the planes of a frame in ``yuv420p`` or ``yuvj420p``."""
+    y, u, v = _copies(frame)
+    return y, u, v
+
+
+def planes_to_frame(clip: Clip, index: int) -> VideoFrame:
+    """Return frame `index` of a clip for an encoder of PyAV, with its time, matrix and range.
+
+    Raises:
+        UnsupportedError: If PyAV is missing.
+    """
+    av = import_av("video")
+    frame: VideoFrame = av.VideoFrame(clip.width, clip.height, "yuv420p")
+    for plane, values in zip(frame.planes, (clip.y[index], clip.u[index], clip.v[index]), strict=True):
+        padded = np.frombuffer(cast(Any, plane), np.uint8).reshape(plane.height, plane.line_size)
+        padded[:, : plane.width] = values
+    frame.pts = index
+    frame.time_base = 1 / clip.rate
+    frame.colorspace = _COLORSPACES[clip.matrix]
+    frame.color_range = _FULL if clip.full_range else _LIMITED
+    return frame
+
+
+def _kind(frame: VideoFrame) -> tuple[str, int, int]:
+    return frame.format.name, frame.width, frame.height
+
+
+def _is_rgb(frame: VideoFrame) -> bool:
+    return frame.format.name.startswith(_RGB)
+
+
+def _is_grey(frame: VideoFrame) -> bool:
+    return frame.format.name.startswith(("gray", "mono"))
+
+
+def _colour(frame: VideoFrame) -> tuple[str, bool]:
+    """Return matrix and range of a frame."""
+    if _is_rgb(frame):
+        return "bt709", False
+    full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")
+    full = full or (_is_grey(frame) and frame.color_range != _LIMITED)
+    code = int(frame.colorspace)
+    if code in _UNSAID:
+        return ("bt709" if frame.height > _STANDARD_HEIGHT else "bt601"), full
+    if code not in _MATRICES:
+        raise UnsupportedError(f"the colour matrix {code} of H.273 is not read; convert the video to BT.709 first")
+    return _MATRICES[code], full
+
+
+def _planes(frame: VideoFrame, matrix: str, *, full_range: bool) -> Planes:
+    """Return the planes of a frame, converted to 8-bit 4:2:0 where it is something else."""
+    if frame.format.name in ("yuv420p", "yuvj420p"):
+        return frame_to_planes(frame)
+    with typed_errors("video"):
+        if _is_grey(frame):
+            # libswscale takes all grey for full range, whatever it is said to be.
+            (y,) = _copies(frame.reformat(format="gray", interpolation=_SCALER))
+            neutral = np.full(((y.shape[0] + 1) // 2, (y.shape[1] + 1) // 2), 128, np.uint8)
+            return y, neutral, neutral.copy()
+        there = _FULL if full_range else _LIMITED
+        converted = frame.reformat(
+            format="yuv420p",
+            src_colorspace=_COLORSPACES[matrix],
+            dst_colorspace=_COLORSPACES[matrix],
+            interpolation=_SCALER,
+            src_color_range=_FULL if _is_rgb(frame) else there,
+            dst_color_range=there,
+        )
+        return frame_to_planes(converted)
+
+
+def _copies(frame: VideoFrame) -> list[NDArray[np.uint8]]:
+    """Return copies of the planes, one byte a sample."""
+    return [
+        np.frombuffer(cast(Any, plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width].copy()
+        for plane in frame.planes
+    ]
+
+
+def _turned(plane: NDArray[np.uint8], turns: int) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(np.rot90(plane, turns)) if turns else plane
+
+
+def _alike(parts: Iterable[Clip]) -> Iterator[Clip]:
+    """Pass on parts of one clip, and refuse what does not fit the first."""
+    first: tuple[Any, ...] | None = None
+    for part in parts:
+        facts = (part.width, part.height, part.rate, part.matrix, part.full_range)
+        first = first or facts
+        if facts != first:
+            raise ValueError(f"Parts of a clip must agree in size, rate and colour, but got {first} and {facts}")
+        yield part
+
+
+def _write_y4m(file: BinaryIO, first: Clip, rest: Iterator[Clip]) -> None:
+    colour = "FULL" if first.full_range else "LIMITED"
+    rate = f"F{first.rate.numerator}:{first.rate.denominator}"
+    head = f"YUV4MPEG2 W{first.width} H{first.height} {rate} Ip A1:1 C420mpeg2 XCOLORRANGE={colour}\n"
+    file.write(head.encode("ascii"))
+    part: Clip | None = first
+    while part is not None:
+        for planes in zip(part.y, part.u, part.v, strict=True):
+            file.write(b"FRAME\n" + b"".join(plane.tobytes() for plane in planes))
+        part = next(rest, None)
+
+
+def _write_mkv(file: BinaryIO, first: Clip, rest: Iterator[Clip]) -> None:
+    av = import_av("video")
+    options = {"fflags": "+bitexact"}  # no random identifiers: the same clip makes the same file
+    with av.open(file, "w", format="matroska", options=options) as container:
+        stream = container.add_stream("ffv1", rate=first.rate)
+        stream.width, stream.height, stream.pix_fmt = first.width, first.height, "yuv420p"
+        # FFmpeg's version 3 cuts a frame into slices, for which a small one has no room.
+        small = min(first.width, first.height) < _SLICED_SIZE
+        stream.options = {"level": "1" if small else "3", "g": "1", **({} if small else {"slicecrc": "1"})}
+        context = stream.codec_context
+        context.colorspace = _COLORSPACES[first.matrix]
+        context.color_range = _FULL if first.full_range else _LIMITED
+        done = 0
+        part: Clip | None = first
+        while part is not None:
+            for index in range(part.frames):
+                frame = planes_to_frame(part, index)
+                frame.pts = done
+                container.mux(stream.encode(frame))
+                done += 1
+            part = next(rest, None)
+        container.mux(stream.encode(None))
