@@ -15,7 +15,7 @@ from cli.conftest import make_photo
 
 ROOT = Path(__file__).resolve().parents[2]
 INJECT = Path(__file__).resolve().parent / "inject"
-COMMANDS = ("encode", "decode", "info", "verify", "models", "export")
+COMMANDS = ("encode", "decode", "info", "verify", "compare", "bench", "models", "export")
 
 
 def environment(folder):

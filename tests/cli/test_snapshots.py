@@ -86,6 +86,10 @@ CASES = {
     "info-missing": Case("info a.tri photo.tri", make=("photo.tri",)),
     "verify": Case("verify photo.tri", make=("photo.tri",)),
     "verify-json": Case("verify photo.tri cut.tri --json", make=("photo.tri", "cut.tri")),
+    "compare": Case("compare photo.png photo.tri", make=("photo.png", "photo.tri")),
+    "compare-json": Case("compare photo.png photo.tri --json", make=("photo.png", "photo.tri")),
+    "compare-one-file": Case("compare photo.png", exact=True),
+    "compare-sizes-differ": Case("compare photo.png tall.png", make=("photo.png", "tall.png"), exact=True),
     "export-suffix": Case("export a.ckpt -o weights.pt", make=(), exact=True),
     "export-missing": Case("export a.ckpt -o a.v1.safetensors", make=(), exact=True),
 }
@@ -109,6 +113,8 @@ def make(spec):
         case "film.gif":
             frames = [Image.new("L", (8, 8), shade) for shade in (0, 90, 180)]
             frames[0].save(path, save_all=True, append_images=frames[1:])
+        case "tall.png":
+            make_photo(path, height=9)
         case "cmyk.tif":
             Image.new("CMYK", (8, 8)).save(path)
         case _ if path.suffix == ".tri":

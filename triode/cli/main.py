@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 
-from triode.cli import decode, encode, export, info, models, train, verify
+from triode.cli import bench, compare, decode, encode, export, info, models, train, verify
 from triode.cli.arguments import Parser
 from triode.cli.common import INTERRUPTED, USAGE, describe
 from triode.cli.logs import set_up
@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"triode {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (encode, decode, info, verify, models, export, train):
+    for module in (encode, decode, info, verify, compare, bench, models, export, train):
         module.add_parser(commands)
     return parser
 
@@ -80,7 +80,7 @@ def _dispatch(words: list[str]) -> int:
     if not words:
         parser.print_help(sys.stderr)
         return USAGE
-    args = parser.parse_args(words)
+    args = parser.parse_args(words, argparse.Namespace(words=words))
     set_up(quiet=args.quiet, verbose=args.verbose)
     code: int = args.run(args)
     sys.stdout.flush()

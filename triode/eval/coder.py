@@ -82,7 +82,7 @@ class Coder(ABC):
         """Return the file's bytes by part, such as ``header``, ``z``, ``y``, summing to its size; empty if unknown."""
         return {}
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most coders hold nothing
         """Release what the coder holds."""
 
 

@@ -159,6 +159,7 @@ class Results:
         published: Curves of others, drawn beside.
         provenance: How it came about.
         samples: Path of an item's original (or crop), relative to the results, by item; only items with samples.
+        notes: What could not be measured and why, each with the number of measurements that it concerns.
     """
 
     media: str
@@ -169,6 +170,7 @@ class Results:
     provenance: Provenance
     published: tuple[PublishedCurve, ...] = ()
     samples: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def rate_unit(self) -> str:

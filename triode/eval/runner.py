@@ -153,6 +153,7 @@ def bench(
             ),
             published=tuple(published),
             samples=originals,
+            notes=run.notes(),
         )
         if folder is not None:
             results.save(folder / RESULTS)
@@ -235,15 +236,21 @@ class _Run:
                     self._notes.update(outcome.notes)
                     failed += found.error is not None
                     self._tell(reused, failed, schedule.seconds_left(workers), found)
-        for note, count in self._notes.most_common(_MOST_NOTES):
-            logger.warning("%s (%d of %d measurements)", note, count, len(self._tasks))
-        if len(self._notes) > _MOST_NOTES:
-            logger.warning("and %d more such notes, all in %s", len(self._notes) - _MOST_NOTES, JOURNAL)
+        notes = self.notes()
+        for note in notes[:_MOST_NOTES]:
+            logger.warning("%s", note)
+        if len(notes) > _MOST_NOTES:
+            logger.warning("and %d more such notes, all in %s", len(notes) - _MOST_NOTES, JOURNAL)
         return f"{name}; {reused} of {len(self._tasks)} measurements are of earlier runs" if reused else name
 
     def measurements(self) -> tuple[Measurement, ...]:
         """Return what was measured, by item, codec and quality."""
         return tuple(self._found[task] for task in self._tasks)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what could not be measured, most frequent first."""
+        total = len(self._tasks)
+        return tuple(f"{note} ({count} of {total} measurements)" for note, count in self._notes.most_common())
 
     def write_originals(self) -> dict[str, str]:
         """Write the originals that samples are compared with; return their paths by item."""
