@@ -108,7 +108,7 @@ class TestFile:
 BAD = {
     "schema": lambda d: d.update(schema="triode-bench/9"),
     "lacks the field 'items'": lambda d: d.pop("items"),
-    "unknown field 'notes'": lambda d: d.update(notes=""),
+    "unknown field 'remarks'": lambda d: d.update(remarks=""),
     "items[1] lacks the field 'units'": lambda d: d["items"][1].pop("units"),
     "measurements[0].bytes must be an integer, but is 1.5": lambda d: d["measurements"][0].update(bytes=1.5),
     "measurements[0].bytes must be an integer, but is True": lambda d: d["measurements"][0].update(bytes=True),
