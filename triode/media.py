@@ -121,7 +121,12 @@ class Clip:
         t, h, w = self.y.shape if self.y.ndim == 3 else (0, 0, 0)
         chroma = (t, (h + 1) // 2, (w + 1) // 2)
         planes = (self.y, self.u, self.v)
-        if t * h * w == 0 or self.u.shape != chroma or self.v.shape != chroma or any(p.dtype != np.uint8 for p in planes):
+        if (
+            t * h * w == 0
+            or self.u.shape != chroma
+            or self.v.shape != chroma
+            or any(p.dtype != np.uint8 for p in planes)
+        ):
             found = ", ".join(f"{p.shape} {p.dtype}" for p in planes)
             raise ValueError(f"Planes must be uint8 in 4:2:0 with at least one frame, but got {found}")
         if self.rate <= 0:
