@@ -147,6 +147,8 @@ class TestRuns:
         assert result.code == 0
         assert "2 items, 1 codec" in result.out
         assert Path("out/report.html").exists()
+        assert bench("image", "--report-only", "out").code == 0
+        assert "are of image, not of audio" in bench("audio", "--report-only", "out").err
         Path("out/results.json").write_text("{}")
         assert bench("--report-only", "out").code == 1
 

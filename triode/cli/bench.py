@@ -258,7 +258,7 @@ def _published(texts: list[str], media: str) -> list[PublishedCurve]:
 
 
 def _report_again(args: Namespace) -> int:
-    if args.media is not None or args.output_dir is not None:
+    if args.paths or args.output_dir is not None:
         raise UsageError("--report-only DIR takes neither files nor -o: it reads DIR/results.json and writes beside it")
     from triode.eval.report import write_report
     from triode.eval.results import Results
@@ -266,6 +266,8 @@ def _report_again(args: Namespace) -> int:
 
     folder = Path(args.report_only)
     results = Results.load(folder / RESULTS)
+    if args.media not in (None, results.media):
+        raise UsageError(f"the results in {folder} are of {results.media}, not of {args.media}")
     write_report(results, folder)
     _print(results, as_json=args.json)
     return 0

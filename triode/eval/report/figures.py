@@ -42,6 +42,8 @@ STYLE: Final[Mapping[str, Any]] = {
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
 }
 
+_LONG_NAME = 14  # characters; of such names no four stand side by side
+
 
 def write_figures(view: View, folder: Path) -> list[Path]:
     """Write all figures.
@@ -109,10 +111,10 @@ def _look(place: int) -> dict[str, Any]:
     return {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)]}
 
 
-def _legend(axes: Axes, handles: list[Any], names: list[str], **options: Any) -> None:
+def _legend(owner: Axes | Figure, handles: list[Any], names: list[str], **options: Any) -> None:
     """Add a legend; matplotlib leaves out labels that start with an underscore, so names are set afterwards."""
     if handles:
-        legend = axes.legend(handles, [str(place) for place in range(len(names))], **options)
+        legend = owner.legend(handles, [str(place) for place in range(len(names))], **options)
         for text, name in zip(legend.get_texts(), names, strict=True):
             text.set_text(_printable(name))
 
@@ -144,7 +146,10 @@ def _curves(view: View, metric: MetricFacts) -> Figure:
             names.append(f"{published.name} (as published)")
     axes.set_xlabel(f"Rate [{view.results.rate_unit}]")
     axes.set_ylabel(_label(metric))
-    _legend(axes, handles, names, loc="lower right" if metric.up else "upper right")
+    # Below the axes, where it covers no curve however many there are.
+    columns = 2 if max(map(len, names), default=0) > _LONG_NAME else 4
+    figure.set_figheight(figure.get_figheight() + 0.18 * -(-len(names) // columns))
+    _legend(figure, handles, names, loc="outside lower center", ncols=columns)
     return figure
 
 
