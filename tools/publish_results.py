@@ -1,6 +1,6 @@
 """Copy the results of a bench into the repository, without the paths of samples, which stay behind.
 
-    python tools/publish_results.py OUT/results.json results/image/kodak.json
+python tools/publish_results.py OUT/results.json results/image/kodak.json
 """
 
 from __future__ import annotations

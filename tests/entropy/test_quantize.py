@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from triode.entropy.quantize import add_uniform_noise, round_ste, sga_round, soft_round, soft_round_conditional_mean
+from triode.entropy.quantize import (
+    QUANTISERS,
+    add_uniform_noise,
+    quantised,
+    round_ste,
+    sga_round,
+    soft_round,
+    soft_round_conditional_mean,
+)
 
 X = torch.linspace(-3.3, 3.3, 529)
 
@@ -31,6 +39,19 @@ def test_noise_is_uniform_and_repeatable() -> None:
     assert torch.equal(add_uniform_noise(x, torch.Generator().manual_seed(1)) - x, noise)
     y = torch.zeros(3, requires_grad=True)
     assert torch.autograd.grad(add_uniform_noise(y).sum(), y)[0].tolist() == [1, 1, 1]
+
+
+def test_stand_ins_for_rounding() -> None:
+    torch.manual_seed(0)
+    for quantiser in QUANTISERS:
+        x = X.clone().requires_grad_()
+        seen, rated = quantised(x, quantiser)
+        assert torch.equal(seen, torch.round(X)) == (quantiser != "noise")
+        assert torch.equal(rated, torch.round(X)) == (quantiser == "ste")
+        assert torch.equal(seen, rated) == (quantiser != "mixed")
+        for out in (seen, rated):
+            assert (out - X).abs().max() <= 0.5 + 1e-6
+            assert torch.autograd.grad(out.sum(), x, retain_graph=True)[0].unique().tolist() == [1]
 
 
 class TestSoftRound:

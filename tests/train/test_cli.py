@@ -20,6 +20,8 @@ def test_fit_with_the_shipped_configuration(trained):
     assert steps == [0, 1, 2, 3]
     rates = [float(row["lr"]) for row in rows(trained) if row["lr"]]
     assert rates == pytest.approx([5e-4, 1e-3, 1e-3, 1e-3])
+    seconds = [float(row["seconds"]) for row in rows(trained) if row["loss"]]
+    assert 0 < seconds[0] < seconds[1] < seconds[2] < seconds[3] < 600
     validated = [row for row in rows(trained) if row["val/loss"]]
     assert len(validated) == 2
     assert float(validated[0]["val/bpp_3.5"]) < float(validated[0]["val/bpp_59.5"])

@@ -1,5 +1,8 @@
 import math
+from contextlib import nullcontext
 from dataclasses import asdict, replace
+from itertools import pairwise
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -8,8 +11,10 @@ from models.tiny import TINY, smooth_image
 from torch.utils.data import DataLoader
 
 from triode.errors import ModelMismatchError
+from triode.eval.metrics.msssim import ms_ssim
 from triode.train.checkpoint import load_small_checkpoint
-from triode.train.image import RateDistortion
+from triode.train.exact import integer_networks
+from triode.train.image import OPTIMIZERS, RateDistortion
 
 
 def config(**changes):
@@ -137,6 +142,150 @@ class TestSteps:
         assert all(torch.equal(starts[0][k], before[k]) for k in before)
 
 
+def loss_of_a_step(net, batch, monkeypatch):
+    """What training_step returns for a batch, and what it logs, without a trainer."""
+    logged = {}
+    monkeypatch.setattr(net, "log", lambda name, value, **_: logged.update({name: float(value)}))
+    monkeypatch.setattr(net, "optimizers", lambda: SimpleNamespace(param_groups=[{"lr": 0.5}]))
+    torch.manual_seed(3)
+    return float(net.train().training_step(batch, 0).detach()), logged
+
+
+class TestLoss:
+    """Each option against its formula, with the same random numbers."""
+
+    def parts(self, net, batch, *, integers=False):
+        torch.manual_seed(3)
+        x = batch.float() / 255
+        q = (torch.randperm(len(x)) + torch.rand(len(x))) * (63 / len(x))
+        q = q.round() if integers else q
+        out = net.model.train()(x, q)
+        bpp = (out.bits["y"] + out.bits["z"]) / x[0, 0].numel()
+        lam = 0.0007 * (0.16 / 0.0007) ** (q / 63)
+        weight = lam**-0.4
+        return x, out.x_hat, bpp, lam, weight / weight.mean()
+
+    def test_by_default(self, monkeypatch):
+        net, batch = module(), next(iter(batches(size=4)))
+        loss, logged = loss_of_a_step(net, batch, monkeypatch)
+        x, x_hat, bpp, lam, weight = self.parts(net, batch)
+        expected = (weight * (bpp + lam * 255**2 * (x_hat - x).square().flatten(1).mean(1))).mean()
+        assert loss == logged["loss"] == pytest.approx(float(expected), rel=1e-6)
+        assert logged.keys() == {"loss", "bpp", "lr", "seconds"}
+        assert logged["bpp"] == pytest.approx(float(bpp.mean()), rel=1e-6)
+
+    def test_ms_ssim_with_squared_errors_at_the_start(self, monkeypatch):
+        crops = [torch.from_numpy(smooth_image(192, 192, seed=i)).permute(2, 0, 1) for i in range(2)]
+        batch = torch.stack(crops)
+        for done, share in ((0.0, 0.4), (0.25, 0.2), (0.5, 0.0), (0.9, 0.0)):
+            net = module(distortion="ms-ssim", mse_start=0.4)
+            monkeypatch.setattr(net, "progress", lambda _, done=done: done)
+            loss, _ = loss_of_a_step(net, batch, monkeypatch)
+            x, x_hat, bpp, lam, weight = self.parts(net, batch)
+            mse = (x_hat - x).square().flatten(1).mean(1)
+            similarity = ms_ssim(x_hat, x, data_range=1.0).float()
+            distortion = share * 255**2 * mse + (1 - share) * 1280 * (1 - similarity)
+            assert loss == pytest.approx(float((weight * (bpp + lam * distortion)).mean()), rel=1e-5)
+
+    def test_several_distortions(self, monkeypatch):
+        batch = torch.stack([torch.from_numpy(smooth_image(192, 192, seed=i)).permute(2, 0, 1) for i in range(2)])
+        net = module(distortion={"ms-ssim": 0.25, "mse": 2.0})
+        loss, _ = loss_of_a_step(net, batch, monkeypatch)
+        x, x_hat, bpp, lam, weight = self.parts(net, batch)
+        mse = (x_hat - x).square().flatten(1).mean(1)
+        distortion = 2 * 255**2 * mse + 0.25 * 1280 * (1 - ms_ssim(x_hat, x, data_range=1.0).float())
+        assert loss == pytest.approx(float((weight * (bpp + lam * distortion)).mean()), rel=1e-5)
+
+    def test_integer_networks_at_the_end(self, monkeypatch):
+        net, batch = module(exact_finetune=0.25), next(iter(batches(size=4)))
+        for done, exact in ((0.0, False), (0.74, False), (0.75, True), (1.0, True)):
+            monkeypatch.setattr(net, "progress", lambda _, done=done: done)
+            loss, _ = loss_of_a_step(net, batch, monkeypatch)
+            with integer_networks(net.model) if exact else nullcontext():
+                x, x_hat, bpp, lam, weight = self.parts(net, batch, integers=exact)
+            expected = (weight * (bpp + lam * 255**2 * (x_hat - x).square().flatten(1).mean(1))).mean()
+            assert loss == pytest.approx(float(expected), rel=1e-6)
+
+    def test_quantiser_reaches_every_latent(self):
+        x, q = next(iter(batches(size=2))).float() / 255, torch.tensor([10.0, 50.0])
+        seen = {}
+        for quantiser in ("mixed", "noise", "ste"):
+            net = module(quantiser=quantiser)
+            net.model.train()
+            outs = []
+            for seed in (0, 1):
+                torch.manual_seed(seed)
+                outs.append(net.model(x, q))
+            same_bits = {part: torch.equal(outs[0].bits[part], outs[1].bits[part]) for part in ("y", "z")}
+            seen[quantiser] = (torch.equal(outs[0].x_hat, outs[1].x_hat), *same_bits.values())
+            rounded = net.model.eval()(x, q)
+            assert torch.equal(outs[0].x_hat, rounded.x_hat) == (quantiser != "noise")
+        assert seen == {"mixed": (True, False, False), "noise": (False, False, False), "ste": (True, True, True)}
+
+
+def test_validation_logs_what_is_trained_for(monkeypatch):
+    crops = [torch.from_numpy(smooth_image(192, 192, seed=i)).permute(2, 0, 1) for i in range(2)]
+    net = module(distortion="ms-ssim")
+    task = trainer(1, limit_val_batches=1)
+    task.validate(net, DataLoader(crops, 2), verbose=False)
+    metrics = {k: float(v) for k, v in task.callback_metrics.items()}
+    assert len(metrics) == 3 * 8 + 1
+    for low, high in pairwise(("3.5", "27.5", "59.5")):
+        assert all(metrics[f"val/{m}_{low}"] < metrics[f"val/{m}_{high}"] for m in ("bpp", "psnr", "ms_ssim_db"))
+    q = torch.linspace(3.5, 59.5, 8)
+    lam = net.model.rate_lambda(q)
+    x = torch.stack(crops) / 255
+    expected = []
+    with torch.no_grad():
+        for point in q:
+            out = net.model.eval()(x, point.expand(2))
+            bpp, _ = net.losses(x, out, q)
+            cost = bpp + lam[q == point] * 1280 * (1 - ms_ssim(out.x_hat, x, data_range=1.0).float())
+            expected.append(float((lam[q == point] ** -0.4 * cost).mean()))
+    assert metrics["val/loss"] == pytest.approx(sum(expected) / 8, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_every_optimizer_learns(name):
+    net = module(optimizer=name, lr=1e-3)
+    net.model.train()
+    x, q = next(iter(batches(size=4))).float() / 255, torch.tensor([5.0, 20.0, 40.0, 60.0])
+    optimizer = net.configure_optimizers()["optimizer"]
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        losses.append(loss_of(net, x, q))
+        losses[-1].backward()
+        optimizer.step()
+    assert float(losses[-1].detach()) < float(losses[0].detach())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"distortion": "psnr"}, "distortion"),
+        ({"distortion": {}}, "distortion"),
+        ({"distortion": {"mse": 0.0}}, "distortion"),
+        ({"distortion": {"mse": 1.0, "ms-ssim": -0.5}}, "distortion"),
+        ({"mse_start": 1.5}, "mse_start"),
+        ({"exact_finetune": -0.1}, "exact_finetune"),
+        ({"quantiser": "round"}, "quantiser.*mixed, noise, ste"),
+        ({"rate_points": "all"}, "rate_points.*stratified"),
+        ({"optimizer": "lion"}, "optimizer.*adamw"),
+    ],
+)
+def test_bad_arguments(changes, message):
+    with pytest.raises(ValueError, match=message):
+        RateDistortion(config=config(), **changes)
+
+
+def test_seconds_are_those_since_the_fit_began(monkeypatch):
+    net = module()
+    net.begun, net.fit_begun = 5.0, 7.0
+    monkeypatch.setattr("triode.train.image.time.monotonic", lambda: 12.5)
+    assert loss_of_a_step(net, next(iter(batches())), monkeypatch)[1]["seconds"] == 5.5
+
+
 class TestSchedule:
     def test_values(self):
         net = RateDistortion(config=config(), steps=1000, warmup=10, decay=0.5)
@@ -169,14 +318,33 @@ class TestSchedule:
         assert len(fast["params"]) + len(slow["params"]) == len(names)
 
 
-@pytest.mark.parametrize("count", [1, 2, 8])
-def test_rate_points_are_stratified(count):
-    net = RateDistortion(config=config())
-    torch.manual_seed(0)
-    for _ in range(50):
-        q = net.draw_rate_points(count)
-        assert q.shape == (count,)
-        assert sorted((q * count / 63).floor().tolist()) == list(range(count))
+class TestRatePoints:
+    @pytest.mark.parametrize("count", [1, 2, 8])
+    def test_stratified(self, count):
+        net = RateDistortion(config=config())
+        torch.manual_seed(0)
+        for _ in range(50):
+            q = net.draw_rate_points(count)
+            assert q.shape == (count,)
+            assert sorted((q * count / 63).floor().tolist()) == list(range(count))
+
+    @pytest.mark.parametrize("way", ["stratified", "uniform", "log-edge"])
+    def test_distribution(self, way):
+        net = RateDistortion(config=config(), rate_points=way)
+        torch.manual_seed(0)
+        q = torch.cat([net.draw_rate_points(8) for _ in range(5000)])
+        assert 0 <= float(q.min()) < 0.1 < 62.9 < float(q.max()) <= 63
+        share = torch.histc(q, 9, 0, 63) / len(q)
+        flat = torch.full((9,), 1 / 9)
+        edges = torch.linspace(0, 1, 10)
+        arcsine = (2 / math.pi * torch.asin(edges.sqrt())).diff()
+        assert torch.allclose(share, arcsine if way == "log-edge" else flat, atol=0.006)
+
+    def test_uniform_ones_fall_together(self):
+        net = RateDistortion(config=config(), rate_points="uniform")
+        torch.manual_seed(0)
+        empty = [len(set((net.draw_rate_points(8) * 8 / 63).long().tolist())) < 8 for _ in range(20)]
+        assert any(empty)
 
 
 class TestInit:

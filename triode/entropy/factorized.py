@@ -15,7 +15,7 @@ from triode.entropy.coder import SymbolReader, SymbolWriter
 from triode.entropy.exact.layers import ACTIVATION_MAX, FRACTION_BITS, to_fixed
 from triode.entropy.exact.state import ExactModule, TableBuffer
 from triode.entropy.outputs import LatentOutput
-from triode.entropy.quantize import add_uniform_noise, round_ste
+from triode.entropy.quantize import Quantiser, quantised
 from triode.entropy.tables import CdfTables, Int32Array
 
 _LIKELIHOOD_MIN = 1e-9
@@ -48,6 +48,8 @@ class FactorizedPrior(nn.Module):
             latent an integer.
     """
 
+    quantiser: Quantiser = "mixed"
+    """Stand-in for rounding while training; evaluation rounds."""
     medians: Tensor
 
     def __init__(
@@ -110,7 +112,7 @@ class FactorizedPrior(nn.Module):
         return self.medians.view(1, -1, *([1] * (z.dim() - 2)))
 
     def forward(self, z: Tensor) -> LatentOutput:
-        """Quantise (straight-through) and estimate the rate (uniform noise while training).
+        """Quantise and estimate the rate.
 
         Args:
             z: (B, C, ...) float.
@@ -119,10 +121,9 @@ class FactorizedPrior(nn.Module):
             Quantised latent and (B,) bits.
         """
         centre = self._centre(z)
-        z_hat = round_ste(z - centre) + centre
-        noisy = add_uniform_noise(z) if self.training else z_hat
-        bits = -torch.log2(self.likelihood(noisy))
-        return LatentOutput(z_hat, bits.flatten(1).sum(1))
+        seen, rated = quantised(z - centre, self.quantiser if self.training else "ste")
+        bits = -torch.log2(self.likelihood(rated + centre))
+        return LatentOutput(seen + centre, bits.flatten(1).sum(1))
 
     @torch.no_grad()
     def update_medians(self, steps: int = 60) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+Quantiser = Literal["mixed", "noise", "ste"]
+"""How training stands in for rounding; see :func:`quantised`."""
+QUANTISERS: tuple[Quantiser, ...] = get_args(Quantiser)
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -32,6 +37,26 @@ def add_uniform_noise(x: Tensor, generator: torch.Generator | None = None) -> Te
     """
     noise = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) - 0.5
     return x + noise
+
+
+def quantised(x: Tensor, quantiser: Quantiser) -> tuple[Tensor, Tensor]:
+    """Stand in for rounding twice: for the networks that read the quantised latent, and for the rate.
+
+    ``ste`` rounds both straight-through, ``noise`` adds the same uniform noise to both (Ballé et al., ICLR 2017),
+    ``mixed`` rounds for the networks and measures the rate with noise (Minnen & Singh, ICIP 2020).
+
+    Args:
+        x: Tensor of any shape, float.
+        quantiser: See above.
+
+    Returns:
+        What decoder and contexts see, and what the likelihood is taken of; both like ``x``.
+    """
+    if quantiser == "noise":
+        noisy = add_uniform_noise(x)
+        return noisy, noisy
+    rounded = round_ste(x)
+    return rounded, add_uniform_noise(x) if quantiser == "mixed" else rounded
 
 
 def soft_round(x: Tensor, temperature: float) -> Tensor:

@@ -15,7 +15,7 @@ from triode.entropy.exact.layers import ACTIVATION_MAX, FRACTION_BITS, exact_twi
 from triode.entropy.exact.state import TableBuffer
 from triode.entropy.gaussian import SCALE_COUNT, gaussian_bits, gaussian_tables
 from triode.entropy.outputs import LatentOutput
-from triode.entropy.quantize import add_uniform_noise, round_ste
+from triode.entropy.quantize import Quantiser, quantised
 from triode.entropy.rdoq import shrink
 from triode.entropy.tables import Int32Array
 from triode.errors import UnsupportedError
@@ -54,7 +54,9 @@ class StagedNetwork(ParameterNetwork, Protocol):
         ...
 
 
-def _stage(net: nn.Module | None, step: int, y_hat: Tensor, hyper: Tensor, features: Tensor, q: Tensor) -> Tensor:
+def stage_features(
+    net: nn.Module | None, step: int, y_hat: Tensor, hyper: Tensor, features: Tensor, q: Tensor
+) -> Tensor:
     """Return the features of a step: the network's own where it makes any, else the hyper-decoder's."""
     if not hasattr(net, "stage"):
         return hyper
@@ -72,6 +74,9 @@ class ContextModel(nn.Module):
         parameters: The :class:`ParameterNetwork`.
     """
 
+    quantiser: Quantiser = "mixed"
+    """Stand-in for rounding while training; evaluation rounds."""
+
     def __init__(self, schedule: Schedule, parameters: nn.Module) -> None:
         super().__init__()
         self.schedule = schedule
@@ -80,7 +85,7 @@ class ContextModel(nn.Module):
         self.tables = TableBuffer()
 
     def forward(self, y: Tensor, hyper: Tensor, q: Tensor) -> LatentOutput:
-        """Quantise (straight-through, around the means) and estimate the rate (uniform noise while training).
+        """Quantise around the means and estimate the rate.
 
         Args:
             y: (B, M, h, w) float; h and w multiples of ``schedule.multiple``.
@@ -95,14 +100,14 @@ class ContextModel(nn.Module):
         bits = torch.zeros(y.shape[0], device=y.device)
         features = hyper
         for number, step in enumerate(self.schedule.steps):
-            features = _stage(self.parameter_net, number, y_hat, hyper, features, q)
+            features = stage_features(self.parameter_net, number, y_hat, hyper, features, q)
             maps = net(number, y_hat, features, q)
             y_hat = y_hat.clone()
             for entry, (mean, index) in zip(step, maps, strict=True):
                 residual = entry.view(y).float() - mean.float()
-                rounded = round_ste(residual)
-                bits = bits + gaussian_bits(add_uniform_noise(residual) if self.training else rounded, index)
-                entry.view(y_hat).copy_(mean.float() + rounded)
+                seen, rated = quantised(residual, self.quantiser if self.training else "ste")
+                bits = bits + gaussian_bits(rated, index)
+                entry.view(y_hat).copy_(mean.float() + seen)
         return LatentOutput(y_hat, bits)
 
     def export(self) -> None:
@@ -144,7 +149,7 @@ class ContextModel(nn.Module):
         y_hat = torch.zeros(y.shape, dtype=torch.float64)
         source, features = y.double(), hyper
         for number, step in enumerate(self.schedule.steps):
-            features = _stage(self.exact, number, y_hat, hyper, features, q)
+            features = stage_features(self.exact, number, y_hat, hyper, features, q)
             maps = self._exact_maps(number, y_hat, features, q)
             wanted = [
                 _crop(entry.view(source) - m * 2.0**-FRACTION_BITS, entry, valid)
@@ -170,7 +175,7 @@ class ContextModel(nn.Module):
         """Read back what :meth:`encode` wrote; arguments as there, ``shape`` being (M, h, w)."""
         y_hat, features = torch.zeros((1, *shape), dtype=torch.float64), hyper
         for number, step in enumerate(self.schedule.steps):
-            features = _stage(self.exact, number, y_hat, hyper, features, q)
+            features = stage_features(self.exact, number, y_hat, hyper, features, q)
             maps = self._exact_maps(number, y_hat, features, q)
             index = _flatten([_crop(i, e, valid) for e, (_, i) in zip(step, maps, strict=True)]).astype(np.uint8)
             coded = index > 0
