@@ -222,3 +222,12 @@ def test_environment_stays_as_it_was(monkeypatch):
     monkeypatch.setenv("SVT_LOG", "2")
     coder("svt-av1").encode(moving(frames=1), 40)
     assert os.environ["SVT_LOG"] == "2"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no scheduling policies")
+def test_svt_av1_leaves_the_process_its_scheduling():
+    # Run by root, the encoder makes the whole process real-time, which starves everything else on the machine.
+    before = os.sched_getscheduler(0)
+    coder("svt-av1:preset=12").encode(moving(frames=2), 40)
+    threads = [int(name) for name in os.listdir("/proc/self/task")] if os.path.isdir("/proc/self/task") else [0]
+    assert {os.sched_getscheduler(thread) for thread in threads} == {before}

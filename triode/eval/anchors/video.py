@@ -6,9 +6,10 @@ import io
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -131,6 +132,8 @@ class FfmpegVideoCoder(VideoCoder):
         packets = []
         with _quiet_svt():
             try:
+                with _same_scheduling():
+                    context.open()
                 for index in range(clip.frames):
                     packets += [bytes(packet) for packet in context.encode(planes_to_frame(clip, index))]
                 packets += [bytes(packet) for packet in context.encode(None)]
@@ -191,6 +194,23 @@ def _quiet_svt() -> Iterator[None]:
     finally:
         if before is None:
             del os.environ["SVT_LOG"]
+
+
+@contextmanager
+def _same_scheduling() -> Iterator[None]:
+    """Undo what SVT-AV1 does where it may: it makes all threads of the process real-time, above everything else."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        for thread in Path("/proc/self/task").glob("*"):
+            # A thread may have ended by now.
+            with suppress(OSError):
+                if os.sched_getscheduler(int(thread.name)) != policy:
+                    os.sched_setscheduler(int(thread.name), policy, parameters)
 
 
 @register_coder("x264", "video")
