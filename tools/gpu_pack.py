@@ -10,10 +10,13 @@ averaged weights, their facts and the log in OUT. ``bash .gpu-pack/train.sh OUT 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from triode.train.checkpoint import load_small_checkpoint
 
 ROOT = Path(__file__).parent.parent
 WHEELS = ("constriction", "jsonargparse", "docstring-parser", "typeshed-client", "importlib-resources")
@@ -34,7 +37,9 @@ fi
 export PYTHONPATH="$PWD:$work/site:${PYTHONPATH:-}" PYTHONUNBUFFERED=1
 extra=()
 if [ "$mode" = gpu ]; then extra+=(--data.init_args.batch_size 32 --data.init_args.workers 12); fi
-if [ -f "$here/checkpoint.safetensors" ]; then extra+=(--model.init_args.init "$here/checkpoint.safetensors"); fi
+if [ -f "$here/checkpoint.safetensors" ]; then
+  extra+=(--model.init_args.init "$here/checkpoint.safetensors" --model.init_args.config "$(cat "$here/config.json")")
+fi
 # Time, not steps, ends the run: the learning rate falls over the last part of the seconds.
 exec python3 -m triode train fit --config triode/train/configs/image-light.yaml \\
   --data.init_args.folder "$here/photos" --data.init_args.cache_dir "$work/cache" --data.init_args.steps 1000000 \\
@@ -68,6 +73,8 @@ def main() -> None:
     wheels(a.output / "wheels", a.python)
     if a.checkpoint:
         shutil.copyfile(a.checkpoint, a.output / "checkpoint.safetensors")
+        # Its widths may differ from the defaults.
+        (a.output / "config.json").write_text(json.dumps(load_small_checkpoint(a.checkpoint)[1].config))
     (a.output / "train.sh").write_text(SCRIPT)
     size = sum(p.stat().st_size for p in a.output.rglob("*") if p.is_file())
     print(f"{a.output}: {size / 2**20:.1f} MiB")

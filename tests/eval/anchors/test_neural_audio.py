@@ -141,10 +141,9 @@ def fakes(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "snac", snac)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.setenv("HOME", str(tmp_path))
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(str(tmp_path / "hub"))
-    yield tmp_path
-    torch.hub.set_dir(before)
+    # Not set_dir: it could not be undone, as it hides TORCH_HOME from then on.
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    return tmp_path
 
 
 class TestPacking:
