@@ -50,7 +50,7 @@ class _Recorder(RangeWriter):
 
 def latents(picture: Picture, model: str, quality: float) -> tuple[list[tuple[np.ndarray, CdfTables]], bytes]:
     """Return the table indices of every call that codes the picture, and the coded bytes."""
-    import triode.codecs.image as module
+    import triode.codecs.image_encoding as module
 
     recorders: list[_Recorder] = []
 

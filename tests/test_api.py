@@ -159,7 +159,7 @@ class TestModels:
         found = [Weights(f"{name}.v{n}", name) for name, n in [("light", 1), ("light", 2), ("wide", 9), ("wide", 10)]]
         loaded = {}
 
-        def load_weights(name):
+        def load_weights(name, kind):
             return loaded.setdefault(name, types.SimpleNamespace(model=torch.nn.Linear(1, 1)))
 
         module = types.ModuleType("triode.models.weights")

@@ -329,9 +329,11 @@ def create_model(name: str, *, pretrained: bool = False, **changes: Any) -> nn.M
 
     from copy import deepcopy
 
+    from torch import nn
+
     from triode.models.weights import load_weights
 
-    return deepcopy(load_weights(_weights_of(name)).model)
+    return deepcopy(load_weights(_weights_of(name), nn.Module).model)
 
 
 def _weights_of(name: str) -> str:

@@ -22,6 +22,10 @@ from abuse.samples import (
     join,
     plain_tiled,
     single,
+    single_sound,
+    sound,
+    sound_chunks,
+    sound_head,
     tiled,
     tiled_chunks,
     varint,
@@ -130,7 +134,7 @@ def reserved_values(who: Identity = ANYONE) -> Attacks:
 
     for major in (0, 2, 255):
         yield Attack(f"format version {major}", file(major=major), UnsupportedError)
-    for media in (0, *range(2, 16)):
+    for media in (0, *range(3, 16)):
         yield Attack(f"media kind {media}", file(media=media), UnsupportedError)
     for flags in (0x30, 0x50, 0x90, 0xF0):
         yield Attack(f"flags {flags:#x}", file(flags=flags), UnsupportedError)
@@ -297,6 +301,72 @@ def false_indexes(who: Identity = ANYONE) -> Attacks:
     yield Attack("index behind the only unit", only, BitstreamError)
 
 
+def huge_sounds(who: Identity = ANYONE) -> Attacks:
+    """Headers of sounds of a few bytes that ask for years."""
+
+    def bomb(**fields: int) -> bytes:
+        unit = data(None, payload=b"\x40") if "chunk" not in fields else data(0, payload=b"\x40")
+        return join((b"HEAD", sound_head(who, **fields)), (b"DATA", unit))
+
+    yield Attack("2^48-1 samples", bomb(samples=(1 << 48) - 1), LimitExceededError)
+    yield Attack("2^33+1 samples", bomb(samples=(1 << 33) + 1), LimitExceededError)
+    yield Attack(
+        "few samples, many for the model", bomb(samples=1 << 24, rate=1, model_rate=1 << 13), LimitExceededError
+    )
+    yield Attack("2^48 samples", bomb(samples=1 << 48), BitstreamError)
+    yield Attack("2^64 samples", bomb(samples=(1 << 64) - 1), BitstreamError)
+    units = bomb(samples=(1 << 48) - 1, model_rate=(1 << 24) - 1, rate=1, hop=1, chunk=1)
+    yield Attack("more than 2^32 units", units, BitstreamError)
+    yield Attack("a unit more than allowed", bomb(samples=(1 << 20) + 1, hop=1, chunk=1), LimitExceededError)
+    million = bomb(samples=1 << 20, hop=1, chunk=1)
+    yield Attack("a million units, then the end", million, TruncatedError)
+
+
+def broken_sound_heads(who: Identity = ANYONE) -> Attacks:
+    """`HEAD` payloads of sounds with a right CRC-32 and wrong content."""
+    unit = (b"DATA", data(None, payload=b"\x40"))
+
+    def file(**fields: int | bytes) -> bytes:
+        return join((b"HEAD", sound_head(who, **fields)), unit)
+
+    for reserved in (0x08, 0x10, 0x80, 0xF8):
+        fields = bytes([reserved]) + sound_head(who)[-8:]
+        yield Attack(f"channels byte {reserved:#x}", file(fields=fields), UnsupportedError)
+    for name in ("rate", "model_rate", "hop"):
+        yield Attack(f"{name} 0", file(**{name: 0}), BitstreamError)
+    for name, most in (("rate", 1 << 24), ("model_rate", 1 << 24), ("hop", (1 << 16) + 1)):
+        yield Attack(f"{name} {most}", file(**{name: most}), BitstreamError)
+        yield Attack(f"{name} 2^32", file(**{name: 1 << 32}), BitstreamError)
+    for frames in (0, (1 << 20) + 1, (1 << 32) - 1):
+        yield Attack(f"chunks of {frames} frames", file(samples=1 << 33, hop=1, chunk=frames), BitstreamError)
+    yield Attack("cut although it is one chunk", file(chunk=70), BitstreamError)
+    yield Attack("silence in chunks", file(samples=0, chunk=1), BitstreamError)
+    yield Attack("SINGLE with a length of chunks", file(chunk=25, flags=0x10), BitstreamError)
+    yield Attack("several units, no length of chunks", file(flags=0), BitstreamError)
+    whole = sound_head(who, channels=2, chunk=25)
+    for length in range(len(whole)):
+        yield Attack(f"sound HEAD cut to {length} bytes", join((b"HEAD", whole[:length]), unit), BitstreamError)
+    yield Attack("sound HEAD with a byte too many", join((b"HEAD", whole + b"\0"), unit), BitstreamError)
+    padded = b"\x00\xc0\xbe\x80\x00\xc0\x3e\x64\xd8\x36\x00"
+    yield Attack("sample rate padded", file(fields=padded), BitstreamError)
+    yield Attack("flags of a sound", file(flags=0x30), UnsupportedError)
+
+
+def sounds_out_of_order(who: Identity = ANYONE) -> Attacks:
+    """Sounds with units that are missing, doubled or too many, and with what only images have."""
+    front, *units = sound_chunks(who)
+    end = (b"DONE", done(3))
+    yield Attack("sound with ALPH", join(front, (b"ALPH", b"\1x"), *units, end), BitstreamError)
+    yield Attack("sound unit missing", join(front, units[0], units[2], end), BitstreamError)
+    yield Attack("sound unit twice", join(front, units[0], units[0], *units[1:], end), BitstreamError)
+    yield Attack("last sound unit missing", join(front, *units[:2], (b"DONE", done(2))), BitstreamError)
+    yield Attack("sound unit too many", join(front, *units, (b"DATA", data(3)), (b"DONE", done(4))), BitstreamError)
+    yield Attack("sound without DONE", join(front, *units), TruncatedError)
+    yield Attack("sound without units", join(front), TruncatedError)
+    yield Attack("byte after a sound", sound(who) + b"\0", BitstreamError)
+    yield Attack("byte after a sound of one unit", single_sound(who) + b"\0", BitstreamError)
+
+
 ATTACKS: tuple[Callable[[Identity], Attacks], ...] = (
     foreign_files,
     huge_images,
@@ -308,6 +378,9 @@ ATTACKS: tuple[Callable[[Identity], Attacks], ...] = (
     metadata_and_alpha,
     unknown_types,
     false_indexes,
+    huge_sounds,
+    broken_sound_heads,
+    sounds_out_of_order,
 )
 
 
@@ -315,6 +388,21 @@ def all_attacks(who: Identity = ANYONE) -> Attacks:
     """Every attack of every idea."""
     for idea in ATTACKS:
         yield from idea(who)
+
+
+def valid_sounds(who: Identity = ANYONE) -> Iterator[tuple[str, bytes]]:
+    """The sounds that the attacks vary, and some at the limits of what there may be: these must be read."""
+    yield "single sound", single_sound(who)
+    yield "sound", sound(who)
+    yield "sound without an index", join(*sound_chunks(who), (b"DONE", done(3)))
+    for name, fields in {
+        "no samples": {"samples": 0},
+        "highest rates": {"rate": (1 << 24) - 1, "model_rate": (1 << 24) - 1},
+        "lowest rates": {"rate": 1, "model_rate": 1},
+        "largest hop, eight channels": {"hop": 1 << 16, "channels": 8},
+        "most samples": {"samples": 1 << 33},
+    }.items():
+        yield name, join((b"HEAD", sound_head(who, **fields)), (b"DATA", data(None, payload=b"\x40" * 12)))
 
 
 def valid_files(who: Identity = ANYONE) -> Iterator[tuple[str, bytes]]:

@@ -94,6 +94,47 @@ def head(
     )
 
 
+def sound_head(
+    who: Identity = ANYONE,
+    *,
+    samples: int = 7000,
+    rate: int = 8000,
+    channels: int = 1,
+    model_rate: int = 8000,
+    hop: int = 100,
+    chunk: int | None = None,
+    flags: int | None = None,
+    fields: bytes | None = None,
+) -> bytes:
+    """Return the payload of the `HEAD` of a sound.
+
+    `flags` (upper half of byte 1) and `fields` (all of the media part) replace what follows from the other arguments.
+    """
+    flags = (0x10 if chunk is None else 0) if flags is None else flags
+    if fields is None:
+        numbers = (rate, model_rate, hop, samples % 2**32, samples >> 32, *(() if chunk is None else (chunk,)))
+        fields = bytes([channels - 1]) + b"".join(map(varint, numbers))
+    return bytes([1, 2 | flags, len(who.model)]) + who.model + who.entropy + who.synthesis + fields
+
+
+def sound_chunks(who: Identity = ANYONE) -> list[Chunk]:
+    """Return the chunks before the end of a sound of two channels in three units, the last of them short."""
+    head = Chunk(b"HEAD", sound_head(who, channels=2, chunk=25))
+    levels = (b"\x40\x40\x00", b"\x41\x40\x10", b"\xc0\x00\x14\x00")
+    return [head, *(Chunk(b"DATA", data(i, payload=level + b"unit %d" % i)) for i, level in enumerate(levels))]
+
+
+def single_sound(who: Identity = ANYONE) -> bytes:
+    """Return a sound of one unit."""
+    return join((b"HEAD", sound_head(who)), (b"DATA", data(None, payload=b"\x40payload")))
+
+
+def sound(who: Identity = ANYONE) -> bytes:
+    """Return a sound of three units with metadata and an index."""
+    first, *rest = sound_chunks(who)
+    return with_index(first, Chunk(b"text", b"hello"), *rest)
+
+
 def data(index: int | None, *, rate: int = 20, crc: int = 0xC0FFEE11, payload: bytes = b"payload") -> bytes:
     """Return the payload of a `DATA` chunk; no index in a file of one unit."""
     return (b"" if index is None else varint(index)) + bytes([rate]) + crc.to_bytes(4, "little") + payload

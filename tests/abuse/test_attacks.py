@@ -2,7 +2,7 @@ import io
 import tracemalloc
 
 import pytest
-from abuse.attacks import ATTACKS, all_attacks, false_indexes, valid_files
+from abuse.attacks import ATTACKS, all_attacks, false_indexes, valid_files, valid_sounds
 from abuse.samples import ANYONE, Identity
 
 from triode.container import ContainerReader
@@ -17,7 +17,7 @@ def read_all(data):
     return reader.metadata, reader.alpha, list(reader.units())
 
 
-@pytest.mark.parametrize(("name", "data"), list(valid_files()))
+@pytest.mark.parametrize(("name", "data"), [*valid_files(), *valid_sounds()])
 def test_what_the_attacks_vary_is_valid(name, data):
     units = read_all(data)[2]
     assert [unit.index for unit in units] == list(range(len(units)))

@@ -4,12 +4,18 @@ import io
 
 import pytest
 from abuse import corrupt
-from abuse.samples import SIGNATURE, plain_tiled, single, split, tiled
+from abuse.samples import SIGNATURE, plain_tiled, single, single_sound, sound, split, tiled
 
 from triode.container import ContainerReader
 from triode.errors import BitstreamError, CodecError, TruncatedError
 
-FILES = {"single": single(), "tiled": tiled(), "plain tiled": plain_tiled()}
+FILES = {
+    "single": single(),
+    "tiled": tiled(),
+    "plain tiled": plain_tiled(),
+    "sound": sound(),
+    "single sound": single_sound(),
+}
 each_file = pytest.mark.parametrize("data", FILES.values(), ids=FILES.keys())
 
 

@@ -79,11 +79,13 @@ class ImageCodec:
     def __init__(self, model=None, *, limits=None):
         self.model, self.limits = model, limits or DecodeLimits()
 
-    def encode(self, picture, *, quality=None, bpp=None, size=None, psnr=None, progress=None):
+    def encode(self, picture, *, quality=None, bpp=None, size=None, psnr=None, effort="none", progress=None):
         model = self.model or DEFAULT
         _trouble(model)
         if sum(target is not None for target in (quality, bpp, size, psnr)) > 1:
             raise ValueError("Give at most one of quality, bpp, size and psnr")
+        if effort not in {"none", "low", "high"}:
+            raise ValueError(f"no effort {effort!r}")
         if size is not None and size < SMALLEST:
             raise UnsupportedError(f"The target of {size} bytes cannot be met: quality 0 takes {SMALLEST} bytes")
         point = quality_to_point(50 if quality is None else quality)

@@ -1,4 +1,5 @@
 import io
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ FIELDS = {
 
 def test_json_schema(triode, photo):
     [found] = triode("encode", photo, "--json", "-q", "60").objects
-    assert {key: type(value) for key, value in found.items()} == FIELDS
+    assert {key: type(value) for key, value in found.items()} == FIELDS | {"effort": str}
     size = photo.with_suffix(".tri").stat().st_size
     assert found["bytes"] == size > found["payload_bytes"]
     assert found["bpp"] == round(8 * size / 96, 6)
@@ -32,6 +33,27 @@ def test_json_schema(triode, photo):
     [found] = triode("decode", photo.with_suffix(".tri"), "-o", "back.png", "--json").objects
     assert {key: type(value) for key, value in found.items()} == FIELDS
     assert found["bytes"] == size
+
+
+@pytest.mark.parametrize("effort", ["none", "low", "high"])
+def test_effort_reaches_the_codec(triode, photo, monkeypatch, effort):
+    asked = []
+    encode = ImageCodec.encode
+    monkeypatch.setattr(ImageCodec, "encode", lambda *a, **k: asked.append(k["effort"]) or encode(*a, **k))
+    [found] = triode("encode", photo, "--json", "--effort", effort).objects
+    assert [found["effort"]] == asked == [effort]
+
+
+def test_unknown_effort(triode, photo, files):
+    result = triode("encode", photo, "--effort", "extreme")
+    assert (result.code, "'extreme'" in result.err, files()) == (2, True, ["photo.png"])
+
+
+def test_efforts_are_those_of_the_codec():
+    from triode.cli.encode import Effort
+    from triode.codecs.refine import SCHEDULES
+
+    assert set(get_args(Effort)) == {"none", *SCHEDULES}
 
 
 def test_psnr_is_told_when_it_was_searched(triode, photo):

@@ -41,6 +41,7 @@ CASES = {
     "jobs-zero": Case("encode photo.png -j 0", exact=True),
     "two-targets": Case("encode photo.png -q 50 --bpp 1", exact=True),
     "encode": Case("encode photo.png"),
+    "encode-effort": Case("encode photo.png --effort low --json"),
     "encode-json": Case("encode photo.png --json"),
     "encode-psnr-json": Case("encode photo.png --psnr 35 --json"),
     "encode-quiet": Case("encode photo.png --quiet"),

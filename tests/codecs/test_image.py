@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from models.tiny import smooth_image
 
 from triode.codecs import image as module
-from triode.codecs.image import ImageCodec, ImageInfo, point_to_quality, quality_to_point, verify
+from triode.codecs.image import ImageCodec, ImageInfo, verify
+from triode.codecs.search import point_to_quality, quality_to_point
 from triode.codecs.tiles import analyse
 from triode.container import (
     ContainerReader,

@@ -6,7 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from triode.container import ChunkType, ContainerReader, ContainerWriter, Head, ImageHead, Layout, MetadataKind, Unit
+from triode.container import (
+    AudioHead,
+    ChunkType,
+    ContainerReader,
+    ContainerWriter,
+    Head,
+    ImageHead,
+    Layout,
+    MetadataKind,
+    SoundUnit,
+    Unit,
+    pack_sound_unit,
+    read_sound_unit,
+)
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
 DIGESTS = (bytes.fromhex("a1b2c3d4"), bytes.fromhex("0badcafe"))
@@ -42,11 +55,24 @@ def write_tiled(fp):
         writer.unit(Unit(1, 20, 0xFEEDBEEF, bytes.fromhex("0ff1ce01")))
 
 
-def test_there_are_two_dumps():
-    assert len(dumps()) == 2
+SOUND_UNITS = (
+    SoundUnit(None, (3, 3), (16,), bytes.fromhex("5ec0de")),
+    SoundUnit(43, (-2, None), (16,), bytes.fromhex("0ff1ce01")),
+)
 
 
-@pytest.mark.parametrize(("number", "write"), [(0, write_single), (1, write_tiled)])
+def write_sound(fp):
+    head = Head("audio-light.v1", *DIGESTS, AudioHead(80_000, 44_100, 2, 16_000, 320, chunk_frames=48))
+    with ContainerWriter(fp, head) as writer:
+        for index, (unit, crc) in enumerate(zip(SOUND_UNITS, (0x1234ABCD, 0xFEEDBEEF), strict=True)):
+            writer.unit(Unit(index, 31, crc, pack_sound_unit(unit)))
+
+
+def test_there_are_three_dumps():
+    assert len(dumps()) == 3
+
+
+@pytest.mark.parametrize(("number", "write"), [(0, write_single), (1, write_tiled), (2, write_sound)])
 def test_dump_is_what_the_writer_writes(number, write):
     fp = io.BytesIO()
     write(fp)
@@ -54,10 +80,12 @@ def test_dump_is_what_the_writer_writes(number, write):
 
 
 def test_dumps_are_read():
-    single, tiled = (ContainerReader(io.BytesIO(parse(dump))) for dump in dumps())
+    single, tiled, sound = (ContainerReader(io.BytesIO(parse(dump))) for dump in dumps())
     assert [info.type for info in single.structure()] == ["HEAD", "DATA"]
     assert [info.type for info in tiled.structure()] == ["HEAD", "text", "ALPH", "DATA", "DATA", "indx", "DONE"]
     assert [hex(info.offset) for info in tiled.structure() if info.type == ChunkType.DATA] == ["0x48", "0x5a"]
+    assert [read_sound_unit(u.payload, sound.head.audio, u.index) for u in sound.units()] == list(SOUND_UNITS)
+    assert sound.head.audio.unit_frames(1) == 43
 
 
 def test_every_chunk_type_is_specified():

@@ -10,7 +10,7 @@ from models.tiny import save_tiny
 from triode.codecs.image import ImageCodec
 from triode.container import ContainerReader
 from triode.entropy.coder import CountingWriter, RangeReader
-from triode.errors import BitstreamError, ModelMismatchError, UnsupportedError
+from triode.errors import BitstreamError, ModelMismatchError
 from triode.eval.coder import create_coder
 from triode.media import Picture
 from triode.models.registry import create_model
@@ -119,25 +119,21 @@ def test_effort_reaches_the_encoder(monkeypatch):
     seen = []
     original = ImageCodec.encode
 
-    def encode(self, picture, *, quality=None, effort=0):
+    def encode(self, picture, *, quality=None, effort):
         seen.append(effort)
         return original(self, picture, quality=quality)
 
     monkeypatch.setattr(ImageCodec, "encode", encode)
-    usual, slow = create_coder("triode", "image"), create_coder("triode:effort=3", "image")
+    usual, slow = create_coder("triode", "image"), create_coder("triode:effort=high", "image")
     assert usual.encode(photo(16, 16), 50) == slow.encode(photo(16, 16), 50)
-    assert seen == [0, 3]
-    assert slow.name == f"{usual.name}-effort3"
-    assert (slow.facts().options["effort"], usual.facts().options["effort"]) == (3, 0)
+    assert seen == ["none", "high"]
+    assert slow.name == f"{usual.name}-effort-high"
+    assert (slow.facts().options["effort"], usual.facts().options["effort"]) == ("high", "none")
 
 
-def test_effort_that_the_codec_does_not_have(monkeypatch):
-    def encode(self, picture, *, quality=None):
-        raise AssertionError
-
-    monkeypatch.setattr(ImageCodec, "encode", encode)
-    with pytest.raises(UnsupportedError, match="effort"):
-        create_coder("triode:effort=1", "image")
+def test_effort_that_the_codec_does_not_have():
+    with pytest.raises(ValueError, match="one of none, low, high"):
+        create_coder("triode:effort=3", "image")
 
 
 def test_damage(coder, tiny):
@@ -153,7 +149,6 @@ def test_options_are_checked():
     with pytest.raises(ModelMismatchError, match="No weights named 'nope'"):
         create_coder("triode:model=nope", "image")
     for spec, message in (
-        ("triode:effort=-1", "integer in 0..100"),
         ("triode:threads=0", "integer in 1..64"),
         ("triode:quality=5", "it has: model, effort, threads"),
     ):

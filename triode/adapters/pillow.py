@@ -48,10 +48,9 @@ class TriodeImageFile(ImageFile.ImageFile):
         self.fp.seek(0)
         try:
             reader = ContainerReader(self.fp)
-            metadata = reader.metadata
+            body, metadata = reader.head.image, reader.metadata
         except CodecError as error:
             raise OSError(f"cannot open this Triode file: {error}") from error
-        body = reader.head.body
         self._size = body.width, body.height
         self._mode = _MODES[body.layout, body.alpha]
         if metadata.icc:

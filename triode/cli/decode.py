@@ -96,7 +96,7 @@ class DecodeTask:
 
     def run(self, job: Job, progress: Callable[[float], None] | None) -> DecodeRecord:
         """Decode one input."""
-        from triode.codecs.image import point_to_quality
+        from triode.codecs.search import point_to_quality
 
         begin = time.perf_counter()
         job.claim(overwrite=self.force)

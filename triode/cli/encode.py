@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal, get_args
 
 from triode.cli import arguments
 from triode.cli.batch import Report, run
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from triode.media import Picture
 
 __all__ = ["EncodeRecord", "EncodeTask", "add_parser"]
+
+Effort = Literal["none", "low", "high"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class EncodeRecord:
         width: Pixels.
         height: Pixels.
         psnr: PSNR in dB, where a search measured it.
+        effort: How long the encoder searched: `none`, `low` or `high`.
         seconds: Wall-clock time from opening the input to the finished output.
     """
 
@@ -59,6 +62,7 @@ class EncodeRecord:
     width: int
     height: int
     psnr: float | None
+    effort: str
     seconds: float
 
     def json(self) -> str:
@@ -84,6 +88,7 @@ class EncodeTask:
         bpp: Largest rate, in bits a pixel.
         size: Largest file, in bytes.
         psnr: Smallest PSNR, in dB.
+        effort: How long to search: `none`, `low` or `high`.
         verify: Whether to decode the result before it is written.
         force: Whether to overwrite.
         convert: Whether to convert pixels that cannot be stored as they are.
@@ -96,6 +101,7 @@ class EncodeTask:
     bpp: float | None
     size: int | None
     psnr: float | None
+    effort: Effort
     verify: bool
     force: bool
     convert: bool
@@ -118,7 +124,13 @@ class EncodeTask:
         with open_any(job.source) as file:
             picture = self._read(file)
         encoded = self.codec.encode(
-            picture, quality=self.quality, bpp=self.bpp, size=self.size, psnr=self.psnr, progress=progress
+            picture,
+            quality=self.quality,
+            bpp=self.bpp,
+            size=self.size,
+            psnr=self.psnr,
+            effort=self.effort,
+            progress=progress,
         )
         if self.verify:
             self._verify(encoded, picture)
@@ -140,6 +152,7 @@ class EncodeTask:
             width=encoded.width,
             height=encoded.height,
             psnr=None if encoded.psnr is None else round(encoded.psnr, 4),
+            effort=self.effort,
             seconds=round(time.perf_counter() - begin, 4),
         )
 
@@ -189,6 +202,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     target.add_argument("--bpp", type=arguments.positive, metavar="X", help="largest rate, in bits a pixel")
     target.add_argument("--size", type=arguments.count, metavar="N", help="largest file, for example 20k or 1.5M")
     target.add_argument("--psnr", type=arguments.positive, metavar="DB", help="smallest PSNR, in dB")
+    parser.add_argument(
+        "--effort",
+        choices=get_args(Effort),
+        default="none",
+        help="how long to search for a smaller file of equal quality (default none)",
+    )
     parser.add_argument("--verify", action="store_true", help="decode the result and compare before it is written")
     parser.add_argument(
         "--convert", action="store_true", help="convert CMYK, Lab, 16-bit and float pixels instead of refusing them"
@@ -219,6 +238,7 @@ def _run(args: argparse.Namespace) -> int:
         bpp=args.bpp,
         size=args.size,
         psnr=args.psnr,
+        effort=args.effort,
         verify=args.verify,
         force=args.force,
         convert=args.convert,

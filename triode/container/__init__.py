@@ -5,6 +5,16 @@ Standard library only. What the units contain is the business of the packages ab
 
 from __future__ import annotations
 
+from triode.container.audio import (
+    MAX_CHANNELS,
+    MAX_RATE,
+    MAX_SAMPLES,
+    AudioHead,
+    SoundUnit,
+    pack_sound_unit,
+    read_sound_unit,
+    unpack_sound_unit,
+)
 from triode.container.chunks import SIGNATURE, ChunkInfo, Readable, Writable
 from triode.container.header import (
     DIGEST_BYTES,
@@ -14,7 +24,6 @@ from triode.container.header import (
     Head,
     ImageHead,
     Layout,
-    Media,
     Tile,
     TileGrid,
     pack_head,
@@ -22,6 +31,8 @@ from triode.container.header import (
     unpack_head,
 )
 from triode.container.limits import DEFAULT_LIMITS, DecodeLimits
+from triode.container.media import Media
+from triode.container.packet import pack_packet, unpack_packet
 from triode.container.reader import ContainerReader
 from triode.container.records import MAX_RATE_POINT, ChunkType, Metadata, MetadataKind, Unit
 from triode.container.signature import identify
@@ -31,9 +42,13 @@ __all__ = [
     "DEFAULT_LIMITS",
     "DIGEST_BYTES",
     "FORMAT_MAJOR",
+    "MAX_CHANNELS",
+    "MAX_RATE",
     "MAX_RATE_POINT",
+    "MAX_SAMPLES",
     "MAX_SIDE",
     "SIGNATURE",
+    "AudioHead",
     "ChunkInfo",
     "ChunkType",
     "Colour",
@@ -47,12 +62,18 @@ __all__ = [
     "Metadata",
     "MetadataKind",
     "Readable",
+    "SoundUnit",
     "Tile",
     "TileGrid",
     "Unit",
     "Writable",
     "identify",
     "pack_head",
+    "pack_packet",
+    "pack_sound_unit",
+    "read_sound_unit",
     "tile_grid",
     "unpack_head",
+    "unpack_packet",
+    "unpack_sound_unit",
 ]

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final, overload
 
+from triode.container.audio import AudioHead, pack_audio, unpack_audio
 from triode.container.chunks import MAX_VARINT, Cursor, encode_varint
 from triode.container.limits import DEFAULT_LIMITS, DecodeLimits
+from triode.container.media import Media
 from triode.errors import BitstreamError, CodecError, UnsupportedError
 
 __all__ = [
@@ -42,14 +44,6 @@ _DEPTH_MASK = 0x0F
 _ALPHA = 0x10
 _LAYOUT_SHIFT = 5
 _SAMPLE_RESERVED = 0x80
-
-
-class Media(IntEnum):
-    """Kinds of media. This release reads images; the other codes are reserved for a later minor version."""
-
-    IMAGE = 1
-    AUDIO = 2
-    VIDEO = 3
 
 
 class Layout(IntEnum):
@@ -193,14 +187,14 @@ class Head:
         model: Model name, 1..64 characters of `a-z 0-9 . _ -`, the first a letter or a digit.
         entropy_digest: First 4 bytes of the SHA-256 over the model's entropy part; another digest cannot decode.
         synthesis_digest: First 4 bytes of the SHA-256 over the rest of the model; another digest decodes to other
-            pixels.
+            pixels or samples.
         body: The part that depends on the kind of media.
     """
 
     model: str
     entropy_digest: bytes
     synthesis_digest: bytes
-    body: ImageHead
+    body: ImageHead | AudioHead
 
     def __post_init__(self) -> None:
         """Check name and digests."""
@@ -216,6 +210,33 @@ class Head:
     def media(self) -> Media:
         """Kind of media."""
         return self.body.media
+
+    @property
+    def image(self) -> ImageHead:
+        """The part that only images have.
+
+        Raises:
+            UnsupportedError: The file holds another medium.
+        """
+        if not isinstance(self.body, ImageHead):
+            raise UnsupportedError(f"the file holds {self.media.name.lower()}, not an image")
+        return self.body
+
+    @property
+    def audio(self) -> AudioHead:
+        """The part that only sound has.
+
+        Raises:
+            UnsupportedError: The file holds another medium.
+        """
+        if not isinstance(self.body, AudioHead):
+            raise UnsupportedError(f"the file holds {self.media.name.lower()}, not audio")
+        return self.body
+
+    @property
+    def alpha(self) -> bool:
+        """Whether the file has an `ALPH` chunk."""
+        return isinstance(self.body, ImageHead) and self.body.alpha
 
     @property
     def units(self) -> int:
@@ -237,19 +258,15 @@ def pack_head(head: Head) -> bytes:
     """Return the payload of the `HEAD` chunk."""
     name = head.model.encode("ascii")
     body = head.body
-    sample = (body.bit_depth - 1) | (_ALPHA if body.alpha else 0) | (body.layout << _LAYOUT_SHIFT)
-    parts = [
-        bytes((FORMAT_MAJOR, head.media | (_SINGLE if head.single else 0), len(name))),
-        name,
-        head.entropy_digest,
-        head.synthesis_digest,
-        encode_varint(body.width),
-        encode_varint(body.height),
-        bytes((sample, body.colour)),
-    ]
-    if body.tile_log2 is not None:
-        parts.append(bytes((body.tile_log2,)))
-    return b"".join(parts)
+    return b"".join(
+        (
+            bytes((FORMAT_MAJOR, head.media | (_SINGLE if head.single else 0), len(name))),
+            name,
+            head.entropy_digest,
+            head.synthesis_digest,
+            pack_audio(body) if isinstance(body, AudioHead) else _pack_image(body),
+        )
+    )
 
 
 def unpack_head(payload: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Head:
@@ -259,7 +276,7 @@ def unpack_head(payload: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Head:
         UnsupportedError: Another format version, a kind of media or a value that this version does not assign, or a
             reserved bit that is set.
         BitstreamError: The fields break a rule of the format.
-        LimitExceededError: Name, area or number of units is above `limits`.
+        LimitExceededError: Name, area, samples, channels or number of units is above `limits`.
     """
     cursor = Cursor(payload, "HEAD")
     major = cursor.u8()
@@ -267,24 +284,40 @@ def unpack_head(payload: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Head:
         raise UnsupportedError(f"HEAD: format version {major}; this release reads version {FORMAT_MAJOR}")
     flags = cursor.u8()
     _refuse_reserved(flags & _HEAD_RESERVED, "flags")
-    kind = flags & _KIND_MASK
-    if kind != Media.IMAGE:
+    kind, single = flags & _KIND_MASK, bool(flags & _SINGLE)
+    if kind not in (Media.IMAGE, Media.AUDIO):
         known = next((media.name.lower() for media in Media if media == kind), f"reserved code {kind}")
-        raise UnsupportedError(f"HEAD: the medium is {known}; this release reads image files (code 1)")
+        raise UnsupportedError(f"HEAD: the medium is {known}; this release reads image (code 1) and audio (code 2)")
     name = cursor.take(cursor.u8())
     limits.check_model_name(len(name))
     entropy, synthesis = cursor.take(DIGEST_BYTES), cursor.take(DIGEST_BYTES)
     try:
-        body = _unpack_image(cursor, single=bool(flags & _SINGLE))
+        body = unpack_audio(cursor, single=single) if kind == Media.AUDIO else _unpack_image(cursor, single=single)
         cursor.end()
         head = Head(name.decode("ascii"), entropy, synthesis, body)
     except CodecError:
         raise
     except ValueError as error:
         raise BitstreamError(f"HEAD: {error}") from error
-    limits.check_pixels(body.width, body.height)
+    if isinstance(body, AudioHead):
+        limits.check_channels(body.channels)
+        limits.check_samples(max(body.samples, body.model_samples))
+    else:
+        limits.check_pixels(body.width, body.height)
     limits.check_units(head.units)
     return head
+
+
+def _pack_image(body: ImageHead) -> bytes:
+    sample = (body.bit_depth - 1) | (_ALPHA if body.alpha else 0) | (body.layout << _LAYOUT_SHIFT)
+    return b"".join(
+        (
+            encode_varint(body.width),
+            encode_varint(body.height),
+            bytes((sample, body.colour)),
+            b"" if body.tile_log2 is None else bytes((body.tile_log2,)),
+        )
+    )
 
 
 def _unpack_image(cursor: Cursor, *, single: bool) -> ImageHead:

@@ -18,6 +18,7 @@ from triode.container.records import (
     unpack_index,
     unpack_unit,
 )
+from triode.container.salvage import salvage_units
 from triode.container.sequence import Prologue, read_head, read_prologue, read_units
 from triode.container.signature import check_signature
 from triode.errors import BitstreamError, CodecError, TruncatedError, UnsupportedError
@@ -54,6 +55,7 @@ class ContainerReader:
         check_signature(self._source)
         self._front = ChunkReader(self._source, limits, len(SIGNATURE))
         self.head = read_head(self._front, limits)
+        self._begin = sum(chunk.size for chunk in self._front.chunks) + len(SIGNATURE)
         self._prologue: Prologue | None = None
         self._failure: CodecError | None = None
         self._offsets: tuple[int, ...] | None = None
@@ -63,6 +65,17 @@ class ContainerReader:
     def seekable(self) -> bool:
         """Whether `at` works, and `units` works more than once."""
         return self._source.seekable
+
+    @property
+    def indexed(self) -> bool:
+        """Whether `at` finds units by an index, without reading the whole file.
+
+        Raises:
+            BitstreamError: The file's end is damaged.
+        """
+        if self._offsets is None and self.seekable:
+            self._offsets = self._from_index()
+        return self._offsets is not None
 
     @property
     def metadata(self) -> Metadata:
@@ -107,6 +120,18 @@ class ContainerReader:
             raise BitstreamError(f"unit {unit.index} is where unit {index} should be")
         return unit
 
+    def salvage(self) -> Iterator[Unit]:
+        """Yield what units are intact, in rising order, wherever they lie between damage and gaps.
+
+        Nothing but the CRC-32 of each chunk is checked: neither that units are missing nor how the file ends.
+
+        Raises:
+            UnsupportedError: The source cannot seek.
+        """
+        if not self.seekable:
+            raise UnsupportedError("damaged files can be read only from a source that can seek")
+        return salvage_units(self._source, self.head, self._limits, self._begin)
+
     def structure(self) -> tuple[ChunkInfo, ...]:
         """Read the whole file, check everything that the container can check, and return its chunks in order.
 
@@ -139,14 +164,17 @@ class ContainerReader:
 
     def _locate(self) -> tuple[int, ...]:
         """Return the offset of every unit: from the index if there is one, else by reading the whole file."""
+        return self._from_index() or tuple(c.offset for c in self.structure() if c.type == ChunkType.DATA)
+
+    def _from_index(self) -> tuple[int, ...] | None:
+        """Return the offset of every unit from the index; None where there is none."""
         done_at = self._source.size() - DONE_CHUNK_BYTES
-        if not self.head.single and done_at >= len(SIGNATURE):
-            self._source.seek(done_at)
-            if self._source.read_up_to(len(_DONE_START)) == _DONE_START:
-                offsets = self._read_index(done_at)
-                if offsets is not None:
-                    return offsets
-        return tuple(chunk.offset for chunk in self.structure() if chunk.type == ChunkType.DATA)
+        if self.head.single or done_at < len(SIGNATURE):
+            return None
+        self._source.seek(done_at)
+        if self._source.read_up_to(len(_DONE_START)) != _DONE_START:
+            return None
+        return self._read_index(done_at)
 
     def _read_index(self, done_at: int) -> tuple[int, ...] | None:
         """Return what the index says that the `DONE` chunk at `done_at` points to; None where it points to none."""

@@ -63,7 +63,7 @@ def read_prologue(chunks: ChunkReader, head: Head, limits: DecodeLimits) -> Prol
     alpha: bytes | None = None
     while (header := chunks.next_header()) is not None:
         if header.type == ChunkType.DATA:
-            if head.body.alpha and alpha is None:
+            if head.alpha and alpha is None:
                 raise BitstreamError("HEAD announces an alpha plane, but there is no ALPH chunk before the first DATA")
             return Prologue(Metadata(**found), alpha, tuple(chunks.chunks), header)
         if header.type in _METADATA:
@@ -74,7 +74,7 @@ def read_prologue(chunks: ChunkReader, head: Head, limits: DecodeLimits) -> Prol
                 _refuse(chunks, header, "metadata comes at most once each, before ALPH and DATA, and is not empty")
             found[name] = chunks.payload(header)
         elif header.type == ChunkType.ALPHA:
-            if alpha is not None or not head.body.alpha or not header.length:
+            if alpha is not None or not head.alpha or not header.length:
                 _refuse(chunks, header, "ALPH comes once where HEAD announces alpha, else never, and is not empty")
             alpha = chunks.payload(header)
         else:

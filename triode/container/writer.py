@@ -77,7 +77,7 @@ class ContainerWriter:
             ValueError: `HEAD` announces no alpha, the payload is empty, or it was written already.
         """
         self._require_open()
-        if not self.head.body.alpha:
+        if not self.head.alpha:
             raise ValueError("HEAD announces no alpha plane")
         if self._alpha:
             raise ValueError("the alpha plane was written already")
@@ -98,7 +98,7 @@ class ContainerWriter:
             raise ValueError(f"all {written} units are written already")
         if unit.index != written:
             raise ValueError(f"units are written in order: expected unit {written}, got {unit.index}")
-        if self.head.body.alpha and not self._alpha:
+        if self.head.alpha and not self._alpha:
             raise ValueError("HEAD announces an alpha plane, which must come before the first unit")
         info = write_chunk(self._sink, ChunkType.DATA, pack_unit_prefix(unit, single=self.head.single), unit.payload)
         self._offsets.append(info.offset)

@@ -18,13 +18,14 @@ from triode.entropy.tables import CdfTables, FloatArray
 SCALE_COUNT = 64
 SCALE_MIN = 0.11
 SCALE_MAX = 256.0
-_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
+INDEX_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
+"""Growth of the logarithm of the standard deviation from one index to the next."""
 _LIKELIHOOD_MIN = 1e-9
 
 
 def scale_ladder() -> FloatArray:
     """Return the 64 standard deviations of the ladder, (64,) float64, 0.11 to 256, evenly spaced in the logarithm."""
-    ladder: FloatArray = SCALE_MIN * np.exp(_STEP * np.arange(SCALE_COUNT))
+    ladder: FloatArray = SCALE_MIN * np.exp(INDEX_STEP * np.arange(SCALE_COUNT))
     return ladder
 
 
@@ -37,12 +38,12 @@ def index_to_scale(index: Tensor) -> Tensor:
     Returns:
         Tensor like ``index``, in [0.11, 256].
     """
-    return SCALE_MIN * torch.exp(_STEP * soft_clamp(index, 0.0, SCALE_COUNT - 1.0))
+    return SCALE_MIN * torch.exp(INDEX_STEP * soft_clamp(index, 0.0, SCALE_COUNT - 1.0))
 
 
 def scale_to_index(scale: Tensor) -> Tensor:
     """Inverse of :func:`index_to_scale`, unclamped; scales at or below zero give index 0."""
-    return torch.log(torch.clamp(scale, min=SCALE_MIN) / SCALE_MIN) / _STEP
+    return torch.log(torch.clamp(scale, min=SCALE_MIN) / SCALE_MIN) / INDEX_STEP
 
 
 def gaussian_likelihood(residual: Tensor, scale: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from triode.entropy.context.model import ContextModel
 from triode.entropy.exact.layers import exact_twin, from_fixed
 from triode.entropy.factorized import FactorizedPrior
 from triode.entropy.outputs import HyperOutput
+from triode.entropy.relax import Level, Relaxed, SoftQuantiser, relax_context, relax_prior
 from triode.errors import UnsupportedError
 
 
@@ -24,22 +25,27 @@ class Hyperprior(nn.Module):
         h_s: Hyper-synthesis, called as ``h_s(z_hat, q)``; converted to integers at export.
         prior: Entropy model of z.
         context: Entropy model of y given the features of ``h_s``.
-        stride: How many elements of y one element of z spans, each way.
+        stride: How many elements of y one element of z spans: each way, or rows and columns.
     """
 
     def __init__(
-        self, h_a: nn.Module, h_s: nn.Module, prior: FactorizedPrior, context: ContextModel, stride: int
+        self,
+        h_a: nn.Module,
+        h_s: nn.Module,
+        prior: FactorizedPrior,
+        context: ContextModel,
+        stride: int | tuple[int, int],
     ) -> None:
         super().__init__()
         self.h_a, self.h_s, self.prior, self.context = h_a, h_s, prior, context
-        self.stride = stride
+        self.strides = stride if isinstance(stride, tuple) else (stride, stride)
         self.h_s_exact: nn.Module | None = None
 
     def forward(self, y: Tensor, q: Tensor, side: Tensor | None = None) -> HyperOutput:
         """Quantise y and estimate the rate.
 
         Args:
-            y: (B, M, h, w) float; h and w multiples of ``stride``.
+            y: (B, M, h, w) float; h and w multiples of the stride.
             q: (B,) rate points.
             side: What ``h_a`` sees instead of y, same shape.
 
@@ -82,10 +88,41 @@ class Hyperprior(nn.Module):
         Returns:
             (1, M, h, w) float32: the quantised latent, exactly what :meth:`decode` returns.
         """
-        valid = (y.shape[2], y.shape[3])
-        z = self.h_a(self._pad(y if side is None else side), q)
+        return self._write(*self.targets(y, q, side), q, writer, (y.shape[2], y.shape[3]), weight)
+
+    def targets(self, y: Tensor, q: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return y, padded to a multiple of the stride, and z; arguments as in :meth:`encode`."""
+        return self._pad(y), self.h_a(self._pad(y if side is None else side), q)
+
+    def relax(self, levels: tuple[Level, ...], q: Tensor, valid: tuple[int, int], soft: SoftQuantiser) -> Relaxed:
+        """Quantise y and z softly.
+
+        Args:
+            levels: y, padded, and z.
+            q: (1,) rate point.
+            valid: (h, w) of y without padding.
+            soft: How to decide.
+
+        Returns:
+            The pass; its rate is that of y, as no symbol of z changes another's code length.
+        """
+        z, offset = relax_prior(self.prior, levels[1], soft)
+        out = relax_context(self.context, levels[0], self.h_s(z, q), q, valid, soft)
+        return Relaxed(out.y_hat, out.rate, out.probe, (*out.offsets, offset), (*out.values, z.detach()))
+
+    @torch.no_grad()
+    def encode_values(
+        self, values: tuple[Tensor, ...], q: Tensor, writer: SymbolWriter, valid: tuple[int, int]
+    ) -> Tensor:
+        """Write y (padded) and z, rounding to nearest around the exact means; see :meth:`encode`."""
+        y, z = values
+        return self._write(y, z, q, writer, valid, None)
+
+    def _write(
+        self, y: Tensor, z: Tensor, q: Tensor, writer: SymbolWriter, valid: tuple[int, int], weight: Tensor | None
+    ) -> Tensor:
         features = self._features(self.prior.encode(z, writer), q)
-        y_hat = self.context.encode(self._pad(y), features, q, writer, valid, weight)
+        y_hat = self.context.encode(y, features, q, writer, valid, weight)
         return from_fixed(y_hat[:, :, : valid[0], : valid[1]])
 
     @torch.no_grad()
@@ -100,13 +137,13 @@ class Hyperprior(nn.Module):
         Returns:
             (1, M, h, w) float32.
         """
-        small = tuple(-(-s // self.stride) for s in shape)
+        small = tuple(-(-s // stride) for s, stride in zip(shape, self.strides, strict=True))
         symbols = self.prior.decode((self.prior.channels, *small), reader)
         features = self._features(symbols, q)
-        full = (self.context.schedule.channels, small[0] * self.stride, small[1] * self.stride)
+        full = (self.context.schedule.channels, small[0] * self.strides[0], small[1] * self.strides[1])
         y_hat = self.context.decode(full, features, q, reader, shape)
         return from_fixed(y_hat[:, :, : shape[0], : shape[1]])
 
     def _pad(self, y: Tensor) -> Tensor:
-        bottom, right = -y.shape[2] % self.stride, -y.shape[3] % self.stride
+        bottom, right = -y.shape[2] % self.strides[0], -y.shape[3] % self.strides[1]
         return F.pad(y, (0, right, 0, bottom), mode="replicate") if bottom or right else y

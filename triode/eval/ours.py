@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
 
 from triode.codecs.image import ImageCodec
+from triode.codecs.refine import Effort
 from triode.codecs.tiles import latent_size
 from triode.container import ContainerReader, tile_grid
 from triode.entropy.coder import RangeReader, RangeWriter
 from triode.entropy.hyperprior import Hyperprior
 from triode.entropy.tables import CdfTables, Int32Array, IntArray
-from triode.errors import UnsupportedError
 from triode.eval.anchors.common import Pixels, check_pixels, torch_threads
 from triode.eval.anchors.options import Options
 from triode.eval.coder import Coder, CoderFacts, register_coder
@@ -26,8 +25,6 @@ from triode.models.image.single_rate import SingleRateModel
 from triode.models.weights import default_weights, load_weights
 from triode.version import __version__
 
-_MAX_EFFORT = 100
-
 
 class TriodeImageCoder(Coder):
     """The image codec with one model; its name on the bench is the model's.
@@ -35,12 +32,11 @@ class TriodeImageCoder(Coder):
     Weights are loaded and checked at construction, outside of all timing.
 
     Args:
-        options: ``model`` (name or path of weights), ``effort`` (as ``ImageCodec.encode`` takes it), ``threads``.
+        options: ``model`` (name or path of weights), ``effort`` (``none``, ``low`` or ``high``), ``threads``.
 
     Raises:
         ValueError: If an option is unknown or invalid.
         ModelMismatchError: If the weights are missing or damaged.
-        UnsupportedError: If an effort is asked for that this codec does not have.
     """
 
     media = "image"
@@ -48,17 +44,15 @@ class TriodeImageCoder(Coder):
 
     def __init__(self, options: Options) -> None:
         model = options.text("model", default_weights("image"))
-        self._effort = options.integer("effort", 0, 0, _MAX_EFFORT)
+        self._effort = cast(Effort, options.choice("effort", "none", get_args(Effort)))
         self._threads = options.integer("threads", 1, 1, 64)
         options.done()
-        if self._effort and "effort" not in inspect.signature(ImageCodec.encode).parameters:
-            raise UnsupportedError("The image codec of this release has no encoding effort to choose")
         self._weights = load_weights(model)
         self._codec = ImageCodec(model)
         if isinstance(self._weights.model, SingleRateModel):
             self.qualities = (50.0,)  # all qualities are one
         name = self._weights.info.name
-        self.name = f"{name}-effort{self._effort}" if self._effort else name
+        self.name = name if self._effort == "none" else f"{name}-effort-{self._effort}"
 
     def encode(self, item: Any, quality: float) -> bytes:
         """Return a ``.tri`` file.
@@ -70,9 +64,8 @@ class TriodeImageCoder(Coder):
         Raises:
             ValueError: If the item or the quality is not valid.
         """
-        effort: dict[str, Any] = {"effort": self._effort} if self._effort else {}
         with torch_threads(self._threads):
-            return self._codec.encode(Picture(check_pixels(item)), quality=quality, **effort).data
+            return self._codec.encode(Picture(check_pixels(item)), quality=quality, effort=self._effort).data
 
     def decode(self, data: bytes) -> Pixels:
         """Return the pixels (H, W, 3) uint8 of a ``.tri`` file.
@@ -94,7 +87,7 @@ class TriodeImageCoder(Coder):
         symbols again, alone; y is the rest. That is right to within a byte or two a unit.
         """
         reader = ContainerReader(io.BytesIO(data))
-        grid = tile_grid(reader.head.body)
+        grid = tile_grid(reader.head.image)
         model = self._weights.model
         entropy = getattr(model, "entropy", None)
         side = entropy.prior.tables.get() if isinstance(entropy, Hyperprior) else None
@@ -112,7 +105,7 @@ class TriodeImageCoder(Coder):
         """Return options, versions, complexity and the SHA-256 of the file of weights."""
         info = self._weights.info
         return CoderFacts(
-            f"Triode {info.name}{f', effort {self._effort}' if self._effort else ''}",
+            f"Triode {info.name}{'' if self._effort == 'none' else f', effort {self._effort}'}",
             kind="learned",
             options={"model": info.name, "effort": self._effort, "threads": self._threads},
             versions={"triode": __version__, "torch": torch.__version__.split("+")[0], "numpy": np.__version__},

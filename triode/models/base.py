@@ -70,6 +70,13 @@ class ImageModel(nn.Module, ABC):
     def decode(self, shape: tuple[int, int], q: Tensor, reader: SymbolReader) -> Tensor:
         """Read a quantised latent (1, M, h, w), float32, given its (h, w)."""
 
+    def scale(self, y: Tensor, q: Tensor) -> Tensor:
+        """Bring the latent (B, M, h, w) of :meth:`analysis` to the scale that it is quantised at.
+
+        :meth:`dequantise` leads back, channel by channel.
+        """
+        return y
+
     def dequantise(self, y_hat: Tensor, q: Tensor) -> Tensor:
         """Bring a quantised latent (B, M, h, w) to a scale that does not depend on its rate point.
 

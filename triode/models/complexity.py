@@ -1,4 +1,4 @@
-"""How much a model computes: multiplications a pixel, counted on a real pass."""
+"""How much a model computes: multiplications a pixel or a sample, counted on a real pass."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from triode.entropy.coder import RangeReader, RangeWriter
 from triode.entropy.exact.layers import ExactConv2d, ExactConvTranspose2d
-from triode.models.base import ImageModel
+from triode.models.base import AudioModel, ImageModel
 from triode.models.layers.gdn import GDN
 
 
 @dataclass(frozen=True, slots=True)
 class Complexity:
-    """Size and cost of an image model.
+    """Size and cost of a model of images or sound.
 
     Attributes:
-        kmac_encode: Thousand multiplications a pixel to encode: analysis and the whole entropy path.
+        kmac_encode: Thousand multiplications a pixel, or a sample, to encode: analysis and the whole entropy path.
         kmac_decode: The same to decode: the entropy path without its hyper-analysis, and synthesis.
         parameters: Number of parameters.
     """
@@ -41,10 +41,10 @@ class _Counter:
     def __call__(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         x: Tensor = inputs[0]
         match layer:
-            case nn.ConvTranspose2d() | ExactConvTranspose2d():
-                self.macs += x.shape[0] * x.shape[2] * x.shape[3] * layer.weight.numel()
-            case nn.Conv2d() | ExactConv2d():
-                self.macs += output.shape[0] * output.shape[2] * output.shape[3] * layer.weight.numel()
+            case nn.ConvTranspose1d() | nn.ConvTranspose2d() | ExactConvTranspose2d():
+                self.macs += x.numel() // x.shape[1] * layer.weight.numel()
+            case nn.Conv1d() | nn.Conv2d() | ExactConv2d():
+                self.macs += output.numel() // output.shape[1] * layer.weight.numel()
             case nn.Linear():
                 self.macs += output.numel() * layer.in_features
             case GDN():  # Its pool is a pointwise convolution.
@@ -94,3 +94,34 @@ def count_macs(model: ImageModel, height: int, width: int) -> Complexity:
         model.synthesis(model.dequantise(y_hat, q), q)
     pixels = 1000 * height * width
     return Complexity(encoding.macs / pixels, decoding.macs / pixels, parameters)
+
+
+@torch.no_grad()
+def count_sound_macs(model: AudioModel, samples: int) -> Complexity:
+    """Do what :func:`count_macs` does for a model of sound, on one channel. Fixed transforms are not counted.
+
+    Args:
+        model: Any audio model, exported or not.
+        samples: Length; a multiple of ``hop * multiple`` shows no padding.
+
+    Returns:
+        Multiplications over ``1000 * samples``, and parameters.
+
+    Raises:
+        ValueError: If the length is below 1.
+    """
+    if samples < 1:
+        raise ValueError(f"Argument `samples` must be >= 1, but got {samples}")
+    parameters = sum(p.numel() for p in model.parameters())
+    model = copy.deepcopy(model).cpu().eval()
+    model.export()
+    run = model.hop * model.multiple
+    x, q = torch.full((1, 1, -(-samples // run) * run), 0.1), torch.tensor([0])
+    encoding, decoding, writer = _Counter(), _Counter(), RangeWriter()
+    with encoding.attached(model):
+        y = model.analysis(x, q)
+        model.encode(y, q, writer)
+    with decoding.attached(model):
+        y_hat = model.decode(y.shape[3], q, RangeReader(writer.getvalue()))
+        model.synthesis(model.dequantise(y_hat, q), q)
+    return Complexity(encoding.macs / (1000 * samples), decoding.macs / (1000 * samples), parameters)

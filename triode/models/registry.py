@@ -14,6 +14,7 @@ from torch import nn
 from triode.errors import ModelMismatchError
 
 _MODULES = (
+    "triode.models.audio.audio_light",
     "triode.models.image.bmshj2018_factorized",
     "triode.models.image.bmshj2018_hyperprior",
     "triode.models.image.elic2022",

@@ -9,14 +9,15 @@ from typing import Any, cast
 import lightning as L
 
 from triode.errors import ModelMismatchError
-from triode.models.base import ImageModel
-from triode.models.complexity import count_macs
+from triode.models.base import AudioModel, ImageModel
+from triode.models.complexity import count_macs, count_sound_macs
 from triode.models.registry import create_model
 from triode.models.weights import WeightsInfo, save_weights
 from triode.train.checkpoint import SmallCheckpoint, TrainingFacts, load_float_state, load_small_checkpoint
 from triode.train.image import RateDistortion
 
 _SIDE = 512
+_SECONDS = 4
 
 
 def export_checkpoint(checkpoint: Path, out: Path, name: str) -> WeightsInfo:
@@ -36,25 +37,29 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str) -> WeightsInfo:
         ValueError: If the name is not a model name, or a weight is not finite.
     """
     model, facts = _small(checkpoint) if checkpoint.suffix == ".safetensors" else _lightning(checkpoint)
-    macs = count_macs(model, _SIDE, _SIDE)
+    if isinstance(model, AudioModel):
+        macs = count_sound_macs(model, _SECONDS * model.sample_rate)
+    else:
+        macs = count_macs(model, _SIDE, _SIDE)
     training = dataclasses.asdict(facts)
     del training["model"], training["config"]  # The file has these already.
     kmac = (round(macs.kmac_encode, 3), round(macs.kmac_decode, 3))
     return save_weights(model, out, name=name, architecture=facts.model, kmac=kmac, training=training)
 
 
-def _small(path: Path) -> tuple[ImageModel, TrainingFacts]:
+def _small(path: Path) -> tuple[ImageModel | AudioModel, TrainingFacts]:
     state, facts = load_small_checkpoint(path)
     try:
-        model = cast(ImageModel, create_model(facts.model, **facts.config))
+        model = cast("ImageModel | AudioModel", create_model(facts.model, **facts.config))
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise ModelMismatchError(f"{path} is of no possible {facts.model}: {error}") from error
     load_float_state(model, state)
     return model, facts
 
 
-def _lightning(path: Path) -> tuple[ImageModel, TrainingFacts]:
+def _lightning(path: Path) -> tuple[ImageModel | AudioModel, TrainingFacts]:
     try:
+        # The base class loads the checkpoints of all, as what they add has no weights of its own or is left out.
         module = RateDistortion.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise

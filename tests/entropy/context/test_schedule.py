@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from triode.entropy.context.schedule import (
     Entry,
@@ -13,6 +15,7 @@ from triode.entropy.context.schedule import (
     parallel,
     quadtree,
     space_channel,
+    time_quadtree,
 )
 
 SCHEDULES = {
@@ -57,6 +60,52 @@ def test_valid_counts_what_lies_inside(name: str) -> None:
                     view = entry.view(inside)
                     assert view[:, :, :rows, :columns].all()
                     assert view.sum() == (entry.stop - entry.start) * rows * columns
+
+
+@settings(max_examples=60, deadline=None)
+@given(quarter=st.integers(1, 5), runs=st.integers(1, 6), valid=st.integers(0, 24))
+def test_time_quadtree_codes_each_element_once(quarter: int, runs: int, valid: int) -> None:
+    schedule, frames = time_quadtree(4 * quarter), 4 * runs
+    assert (schedule.channels, schedule.multiple, len(schedule.steps)) == (4 * quarter, 4, 4)
+    steps = step_of_each(schedule, 1, frames)
+    assert (steps >= 0).all()
+    for number in range(4):
+        assert ((steps == number).sum(0) == quarter).all()
+    valid = min(valid, frames)
+    inside = torch.zeros(1, 4 * quarter, 1, frames)
+    inside[..., :valid] = 1
+    counted = 0
+    for step in schedule.steps:
+        for entry in step:
+            rows, columns = entry.valid(1, valid)
+            assert entry.view(inside)[:, :, :rows, :columns].all()
+            counted += quarter * rows * columns
+    assert counted == inside.sum()
+
+
+def test_time_quadtree_goes_from_halves_to_quarters() -> None:
+    steps = step_of_each(time_quadtree(4), 1, 8)
+    assert steps[:, 0].tolist() == [[0, 2, 1, 3] * 2, [3, 1, 0, 2] * 2, [2, 0, 3, 1] * 2, [1, 3, 2, 0] * 2]
+    with pytest.raises(ValueError, match="multiple of 4, but got 6"):
+        time_quadtree(6)
+
+
+@given(
+    offsets=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    strides=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+)
+def test_strides_of_rows_and_columns_differ(
+    offsets: tuple[int, int], strides: tuple[int, int], size: tuple[int, int]
+) -> None:
+    entry = Entry(0, 1, *offsets, *strides)
+    assert entry.strides == strides
+    expected = [(y, x) for y in range(offsets[0], size[0], strides[0]) for x in range(offsets[1], size[1], strides[1])]
+    places = torch.arange(size[0] * size[1]).reshape(1, 1, *size)
+    assert entry.view(places).flatten().tolist() == [y * size[1] + x for y, x in expected]
+    rows, columns = entry.valid(*size)
+    assert rows * columns == len(expected)
+    assert Entry(0, 1, 0, 0, 3).strides == (3, 3)
 
 
 def test_entry_starts_may_lie_outside() -> None:

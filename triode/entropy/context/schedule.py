@@ -16,23 +16,38 @@ QUAD_PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
 """Order of the four phases of a 2x2 lattice: the diagonal first, as in a checkerboard."""
 
 
+TIME_PHASES = (0, 2, 1, 3)
+"""Order of the four phases of a sequence: halves first, then the places between them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Channels ``start:stop`` at rows ``dy::stride`` and columns ``dx::stride``."""
+    """Channels ``start:stop`` at rows ``dy::stride`` and columns ``dx::column_stride``.
+
+    The stride of the columns is that of the rows unless given.
+    """
 
     start: int
     stop: int
     dy: int = 0
     dx: int = 0
     stride: int = 1
+    column_stride: int | None = None
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Stride of rows and of columns."""
+        return self.stride, self.stride if self.column_stride is None else self.column_stride
 
     def view(self, x: Tensor) -> Tensor:
         """Return the view of ``x`` (B, C, h, w) that this entry codes."""
-        return x[:, self.start : self.stop, self.dy :: self.stride, self.dx :: self.stride]
+        down, across = self.strides
+        return x[:, self.start : self.stop, self.dy :: down, self.dx :: across]
 
     def valid(self, height: int, width: int) -> tuple[int, int]:
         """Return how many rows and columns of this entry lie inside ``height`` x ``width``."""
-        return max(0, -((self.dy - height) // self.stride)), max(0, -((self.dx - width) // self.stride))
+        down, across = self.strides
+        return max(0, -((self.dy - height) // down)), max(0, -((self.dx - width) // across))
 
 
 Step = tuple[Entry, ...]
@@ -44,7 +59,7 @@ class Schedule:
 
     Attributes:
         channels: Channels of the latent.
-        multiple: Height and width must be multiples of this.
+        multiple: Height and width must be multiples of this; a lattice of time alone has height 1.
         steps: The steps, in coding order.
     """
 
@@ -105,10 +120,32 @@ def quadtree(channels: int) -> Schedule:
     Raises:
         ValueError: If the channels are no multiple of 4.
     """
-    if channels % 4:
-        raise ValueError(f"Argument `channels` must be a multiple of 4, but got {channels}")
-    size = channels // 4
+    size = _quarter(channels)
     steps = tuple(
         tuple(Entry(g * size, (g + 1) * size, *QUAD_PHASES[(k + g) % 4], 2) for g in range(4)) for k in range(4)
     )
     return Schedule(channels, 2, steps)
+
+
+def time_quadtree(channels: int) -> Schedule:
+    """Four steps over four channel groups times four phases of time, on a (1, F) lattice: :func:`quadtree` for sound.
+
+    In step k group g is coded at the frames t with ``t mod 4`` the phase ``TIME_PHASES[(k + g) % 4]``.
+
+    Args:
+        channels: Channels of the latent, a multiple of 4.
+
+    Raises:
+        ValueError: If the channels are no multiple of 4.
+    """
+    size = _quarter(channels)
+    steps = tuple(
+        tuple(Entry(g * size, (g + 1) * size, 0, TIME_PHASES[(k + g) % 4], 1, 4) for g in range(4)) for k in range(4)
+    )
+    return Schedule(channels, 4, steps)
+
+
+def _quarter(channels: int) -> int:
+    if channels % 4:
+        raise ValueError(f"Argument `channels` must be a multiple of 4, but got {channels}")
+    return channels // 4

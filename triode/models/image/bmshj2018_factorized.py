@@ -11,6 +11,7 @@ from triode.entropy.coder import SymbolReader, SymbolWriter
 from triode.entropy.exact.layers import from_fixed
 from triode.entropy.factorized import FactorizedPrior
 from triode.entropy.outputs import HyperOutput
+from triode.entropy.relax import Level, Relaxed, SoftQuantiser, relax_prior
 from triode.models.image.single_rate import SingleRateConfig, SingleRateModel
 from triode.models.layers.gdn import gdn_analysis, gdn_synthesis
 from triode.models.registry import register_model
@@ -45,6 +46,21 @@ class FactorizedLatent(nn.Module):
     def encode(self, y: Tensor, q: Tensor, writer: SymbolWriter) -> Tensor:
         """Write one latent (1, M, h, w); return it quantised, float32."""
         return from_fixed(self.prior.dequantise(self.prior.encode(y, writer)))
+
+    def targets(self, y: Tensor, q: Tensor, side: Tensor | None = None) -> tuple[Tensor]:
+        """Return y, the only level; see :class:`~triode.entropy.relax.RefinableEntropy`."""
+        return (y,)
+
+    def relax(self, levels: tuple[Level, ...], q: Tensor, valid: tuple[int, int], soft: SoftQuantiser) -> Relaxed:
+        """Quantise y softly; no symbol changes another's code length."""
+        y, offset = relax_prior(self.prior, levels[0], soft)
+        return Relaxed(y, y.new_zeros(()), y.new_zeros(()), (offset,), (y.detach(),))
+
+    def encode_values(
+        self, values: tuple[Tensor, ...], q: Tensor, writer: SymbolWriter, valid: tuple[int, int]
+    ) -> Tensor:
+        """Write y; see :meth:`encode`."""
+        return self.encode(values[0], q, writer)
 
     @torch.no_grad()
     def decode(self, shape: tuple[int, int], q: Tensor, reader: SymbolReader) -> Tensor:

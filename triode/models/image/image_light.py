@@ -286,7 +286,7 @@ class ImageLight(ImageModel):
 
     def encode(self, y: Tensor, q: Tensor, writer: SymbolWriter) -> Tensor:
         """Write one latent (1, M, h, w), gain not applied, at an integer rate point (1,); see :class:`Hyperprior`."""
-        return self.entropy.encode(self.gain(y, q), q, writer, side=y, weight=self.error_weight(q))
+        return self.entropy.encode(self.scale(y, q), q, writer, side=y, weight=self.error_weight(q))
 
     def error_weight(self, q: Tensor) -> Tensor | None:
         """Return what a squared error of one unit costs in each channel of y, (M,) bits, at a rate point (1,).
@@ -301,6 +301,11 @@ class ImageLight(ImageModel):
     def decode(self, shape: tuple[int, int], q: Tensor, reader: SymbolReader) -> Tensor:
         """Read one quantised latent (1, M, h, w), gain applied, given its (h, w)."""
         return self.entropy.decode(shape, q, reader)
+
+    def scale(self, y: Tensor, q: Tensor) -> Tensor:
+        """Apply the gain to a latent (B, M, h, w)."""
+        scaled: Tensor = self.gain(y, q)
+        return scaled
 
     def dequantise(self, y_hat: Tensor, q: Tensor) -> Tensor:
         """Take the gain out of a quantised latent (B, M, h, w)."""

@@ -7,20 +7,22 @@ from torch import Tensor, nn
 
 
 class DepthwiseBlock(nn.Module):
-    """Residual block: pointwise, depthwise 3x3, pointwise; then a gated pointwise feed-forward part.
+    """Residual block: pointwise, depthwise, pointwise; then a gated pointwise feed-forward part.
 
     ``x + W2 dw(act(W1 x))``, then ``x + W4 (a * relu(b))`` with ``a, b = W3 x``: 5 C**2 + 9 C multiplications a
-    position. The gate stands in for GDN's division, as in NAFNet (Chen et al., ECCV 2022), and needs no
-    normalisation as the last product of each branch starts at zero.
+    position with a filter of 3x3. The gate stands in for GDN's division, as in NAFNet (Chen et al., ECCV 2022), and
+    needs no normalisation as the last product of each branch starts at zero.
 
     Args:
         channels: Channels C.
+        kernel: Rows and columns of the depthwise filter, odd.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kernel: tuple[int, int] = (3, 3)) -> None:
         super().__init__()
         self.expand = nn.Conv2d(channels, channels, 1)
-        self.spatial = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        self.spatial = nn.Conv2d(channels, channels, kernel, padding=padding, groups=channels)
         self.project = nn.Conv2d(channels, channels, 1)
         self.gate = nn.Conv2d(channels, 2 * channels, 1)
         self.merge = nn.Conv2d(channels, channels, 1)

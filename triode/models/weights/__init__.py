@@ -1,7 +1,9 @@
 """Weights: safetensors files with two digests, bundled in the package, in ``$TRIODE_HOME``, or at a path given."""
 
 from triode.models.weights.files import (
+    Loaded,
     Pretrained,
+    PretrainedSound,
     WeightsInfo,
     default_weights,
     find_weights,
@@ -12,7 +14,9 @@ from triode.models.weights.files import (
 )
 
 __all__ = [
+    "Loaded",
     "Pretrained",
+    "PretrainedSound",
     "WeightsInfo",
     "default_weights",
     "find_weights",

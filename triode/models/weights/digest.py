@@ -1,4 +1,4 @@
-"""Digests of a model: which streams it can decode, and to which pixels."""
+"""Digests of a model: which streams it can decode, and to what."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from triode.entropy.exact.state import entropy_state
 from triode.entropy.tables import CdfTables, Int32Array, IntArray
-from triode.models.base import ImageModel
+from triode.models.base import AudioModel, ImageModel
 
 
 def tensor_digest(tensors: Mapping[str, Tensor], salt: str) -> bytes:
@@ -39,7 +39,7 @@ def entropy_digest(model: nn.Module, salt: str) -> bytes:
 
 
 def synthesis_digest(model: nn.Module, salt: str) -> bytes:
-    """Hash the rest of a model: streams of another digest decode to other pixels."""
+    """Hash the rest of a model: streams of another digest decode to other pixels or samples."""
     integers = set(entropy_state(model))
     rest = {k: v for k, v in model.state_dict().items() if k not in integers}
     return tensor_digest({k: v.half() if v.is_floating_point() else v for k, v in rest.items()}, salt)
@@ -59,7 +59,7 @@ class _PatternReader:
         return out
 
 
-def known_answer(model: ImageModel) -> int:
+def known_answer(model: ImageModel | AudioModel) -> int:
     """Run the whole entropy path on a fixed pattern of symbols.
 
     Args:
@@ -70,6 +70,10 @@ def known_answer(model: ImageModel) -> int:
     """
     crc = 0
     for point in (0, 31, 63):
-        y_hat = model.decode((3, 5), torch.tensor([point]), _PatternReader())
+        q, reader = torch.tensor([point]), _PatternReader()
+        if isinstance(model, AudioModel):
+            y_hat = model.decode(3 * model.multiple, q, reader)
+        else:
+            y_hat = model.decode((3, 5), q, reader)
         crc = zlib.crc32(y_hat.contiguous().numpy().astype("<f4").tobytes(), crc)
     return crc

@@ -10,15 +10,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from triode.entropy.exact.state import entropy_state
 from triode.errors import ModelMismatchError
-from triode.models.base import ImageModel
+from triode.models.base import AudioModel, ImageModel
 from triode.models.registry import get_architecture
 from triode.models.weights.digest import entropy_digest, known_answer, synthesis_digest
 
@@ -27,6 +28,7 @@ DEFAULTS = {"image": "image-light.v1"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FORMAT = 1
 _SUFFIX = ".safetensors"
+M_co = TypeVar("M_co", bound=nn.Module, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class WeightsInfo:
         entropy_digest: SHA-256 in hex; must match the stream's.
         synthesis_digest: SHA-256 in hex; may differ from the stream's.
         known_answer: CRC-32 that the entropy path must give on the known pattern.
-        kmac_encode: Thousand multiplications a pixel to encode, entropy networks included; 0 where not counted.
+        kmac_encode: Thousand multiplications a pixel, or a sample, to encode, entropy networks included; 0 where not
+            counted.
         kmac_decode: The same to decode.
         training: Steps, data, seed and the like, for people.
         path: The file.
@@ -65,11 +68,19 @@ class WeightsInfo:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pretrained:
+class Loaded(Generic[M_co]):
     """A loaded model and what its file says."""
 
-    model: ImageModel
+    model: M_co
     info: WeightsInfo
+
+
+class Pretrained(Loaded[ImageModel]):
+    """A loaded image model."""
+
+
+class PretrainedSound(Loaded[AudioModel]):
+    """A loaded model of sound."""
 
 
 def _salt(architecture: str, config: dict[str, Any]) -> str:
@@ -77,7 +88,7 @@ def _salt(architecture: str, config: dict[str, Any]) -> str:
 
 
 def save_weights(
-    model: ImageModel,
+    model: ImageModel | AudioModel,
     path: Path,
     *,
     name: str,
@@ -92,7 +103,7 @@ def save_weights(
         path: Target, ``.safetensors``.
         name: ``family-size.vN``.
         architecture: Name of the registered model.
-        kmac: Thousand multiplications a pixel to encode and to decode.
+        kmac: Thousand multiplications a pixel, or a sample, to encode and to decode.
         training: Facts on the training, kept in the file.
 
     Returns:
@@ -236,36 +247,43 @@ def find_weights(name: str) -> Path:
     raise ModelMismatchError(f"No weights named {name!r} here; there are: {known} ($TRIODE_HOME adds a folder)")
 
 
-def load_weights(name: str) -> Pretrained:
+@overload
+def load_weights(name: str) -> Pretrained: ...
+@overload
+def load_weights(name: str, kind: type[M_co]) -> Loaded[M_co]: ...
+def load_weights(name: str, kind: type[nn.Module] = ImageModel) -> Loaded[Any]:
     """Load a model with its weights; the last few stay in memory.
 
     Args:
         name: Name or path, see :func:`find_weights`.
+        kind: What the model must be: :class:`ImageModel`, :class:`AudioModel`, or ``nn.Module`` for any.
 
     Returns:
         The model, in evaluation mode, and its file's facts.
 
     Raises:
-        ModelMismatchError: If the file is missing, damaged, bears another name than the one inside, or its known-answer
-            test fails on this machine.
+        ModelMismatchError: If the file is missing, damaged, of another medium, bears another name than the one inside,
+            or its known-answer test fails on this machine.
     """
     path = find_weights(name)
     stat = path.stat()
     weights = _load(path, stat.st_mtime_ns, stat.st_size)
     if not name.endswith(_SUFFIX) and weights.info.name != name:
         raise ModelMismatchError(f"{path} holds the weights {weights.info.name!r}: rename it, or give its path")
+    if not isinstance(weights.model, kind):
+        raise ModelMismatchError(f"{path} holds weights for {weights.info.media}: {weights.info.architecture}")
     return weights
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, _mtime: int, _size: int) -> Pretrained:
+def _load(path: Path, _mtime: int, _size: int) -> Loaded[nn.Module]:
     info = read_info(path)
     entry = get_architecture(info.architecture)
     try:
         with torch.random.fork_rng(devices=[]):
             model = entry.build(entry.config(**info.config))
-            if not isinstance(model, ImageModel):
-                raise TypeError(f"{info.architecture} is no image model")
+            if not isinstance(model, ImageModel | AudioModel):
+                raise TypeError(f"{info.architecture} is no model of images or sound")
             _load_tensors(model, path)
     except (
         SafetensorError,
@@ -289,10 +307,10 @@ def _load(path: Path, _mtime: int, _size: int) -> Pretrained:
             f"{path}: known-answer test gives {found:08x} instead of {info.known_answer:08x}; "
             "this machine does not compute the entropy networks exactly"
         )
-    return Pretrained(model, info)
+    return PretrainedSound(model, info) if isinstance(model, AudioModel) else Pretrained(model, info)
 
 
-def _load_tensors(model: ImageModel, path: Path) -> None:
+def _load_tensors(model: ImageModel | AudioModel, path: Path) -> None:
     model.eval().requires_grad_(False)
     model.export()
     with safe_open(str(path), "pt") as f:

@@ -1,0 +1,1 @@
+"""Audio models, one architecture a file."""
