@@ -23,12 +23,17 @@ def column(rows: list[dict[str, str]], name: str) -> list[tuple[int, float]]:
     return [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
 
 
+def rows_of(run: Path) -> list[dict[str, str]]:
+    """Return the rows of a run's log."""
+    with (run / "metrics.csv").open() as f:
+        return list(csv.DictReader(f))
+
+
 def read(run: Path, note: str) -> dict[str, Any]:
     """Read a run."""
     hparams, metrics = run / "hparams.yaml", run / "metrics.csv"
     settings = yaml.safe_load(hparams.read_text())
-    with metrics.open() as f:
-        rows = list(csv.DictReader(f))
+    rows = rows_of(run)
     loss, held = column(rows, "loss"), column(rows, "val/loss")
     if not loss:
         raise SystemExit(f"{metrics} has no losses")

@@ -71,3 +71,9 @@ def test_runs_are_reproducible(trained, fit, tmp_path):
         for f in (trained, tmp_path)
     )
     assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_a_resumed_run_obeys_its_own_settings(trained, fit, tmp_path):
+    fit(tmp_path, until=6, arguments=("--ckpt_path", str(trained / "last.ckpt")), lr=3e-4)
+    rates = [float(row["lr"]) for row in rows(tmp_path) if row["lr"]]
+    assert rates[-1] <= 3e-4

@@ -272,6 +272,9 @@ def test_every_optimizer_learns(name):
         ({"quantiser": "round"}, "quantiser.*mixed, noise, ste"),
         ({"rate_points": "all"}, "rate_points.*stratified"),
         ({"optimizer": "lion"}, "optimizer.*adamw"),
+        ({"rate_range": (40.0, 20.0)}, "rate_range"),
+        ({"rate_range": (0.0, 64.0)}, "rate_range"),
+        ({"linear_start": "dct"}, "linear_start.*components"),
     ],
 )
 def test_bad_arguments(changes, message):
@@ -339,6 +342,13 @@ class TestRatePoints:
         edges = torch.linspace(0, 1, 10)
         arcsine = (2 / math.pi * torch.asin(edges.sqrt())).diff()
         assert torch.allclose(share, arcsine if way == "log-edge" else flat, atol=0.006)
+
+    @pytest.mark.parametrize("way", ["stratified", "uniform", "log-edge"])
+    def test_range(self, way):
+        q = RateDistortion(config=config(), rate_points=way, rate_range=(10.0, 20.0)).draw_rate_points(2000)
+        assert 10 <= float(q.min()) < 10.2 < 19.8 < float(q.max()) <= 20
+        one = RateDistortion(config=config(), rate_points=way, rate_range=(19.5, 19.5)).draw_rate_points(5)
+        assert one.tolist() == [19.5] * 5
 
     def test_uniform_ones_fall_together(self):
         net = RateDistortion(config=config(), rate_points="uniform")

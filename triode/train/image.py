@@ -31,6 +31,7 @@ OPTIMIZERS: Final[Mapping[str, Callable[..., torch.optim.Optimizer]]] = {
 }
 """Optimisers by name; each takes groups of parameters with their learning rates."""
 _RATE_POINTS: Final = ("stratified", "uniform", "log-edge")
+_STARTS: Final = ("components", "random")
 
 
 class RateDistortion(L.LightningModule):
@@ -61,6 +62,9 @@ class RateDistortion(L.LightningModule):
         rate_points: How rate points are drawn: ``stratified`` (one in each of as many equal ranges as there are
             samples), ``uniform``, or ``log-edge`` (stratified, under the arcsine law: more often at both ends, whose
             gains learn from one side only).
+        rate_range: Lowest and highest rate point that is drawn; the same twice trains one rate alone.
+        linear_start: Where a run without ``init`` starts the linear path: at the ``components`` (principal ones of the
+            data) or ``random``, as layers are by default.
         optimizer: One of :data:`OPTIMIZERS`.
         exact_finetune: Share of the run, at its end, with the entropy networks in integers (see
             :func:`triode.train.exact.integer_networks`) and whole rate points.
@@ -92,6 +96,8 @@ class RateDistortion(L.LightningModule):
         mse_start: float = 0.0,
         quantiser: Quantiser = "mixed",
         rate_points: Literal["stratified", "uniform", "log-edge"] = "stratified",
+        rate_range: tuple[float, float] = (0.0, 63.0),
+        linear_start: Literal["components", "random"] = "components",
         optimizer: str = "adamw",
         exact_finetune: float = 0.0,
     ) -> None:
@@ -99,7 +105,10 @@ class RateDistortion(L.LightningModule):
         self.save_hyperparameters()
         _choose("quantiser", quantiser, QUANTISERS)
         _choose("rate_points", rate_points, _RATE_POINTS)
+        _choose("linear_start", linear_start, _STARTS)
         _choose("optimizer", optimizer, OPTIMIZERS)
+        if not 0 <= rate_range[0] <= rate_range[1] <= 63:
+            raise ValueError(f"Argument `rate_range` must be two rising rate points in [0, 63], but got {rate_range}")
         for name, share in (("mse_start", mse_start), ("exact_finetune", exact_finetune)):
             if not 0 <= share <= 1:
                 raise ValueError(f"Argument `{name}` must be in [0, 1], but got {share}")
@@ -108,7 +117,8 @@ class RateDistortion(L.LightningModule):
             raise ValueError(f"Argument `distortion` must have weights of which one is positive, but got {distortion}")
         self.distortions = nn.ModuleList(create_distortion(name) for name in weights)
         self.distortion_weights = tuple(weights.values())
-        self.mse_start, self.rate_points = mse_start, rate_points
+        self.mse_start, self.rate_points, self.rate_range = mse_start, rate_points, rate_range
+        self.linear_start = linear_start
         self.optimizer, self.exact_finetune = optimizer, exact_finetune
         self.model = cast(ImageModel, create_model(model, **(config or {})))
         self.lr, self.linear_lr, self.steps, self.warmup, self.decay = lr, linear_lr, steps, warmup, decay
@@ -126,13 +136,14 @@ class RateDistortion(L.LightningModule):
         self.skipped = 0
 
     def draw_rate_points(self, count: int) -> Tensor:
-        """Draw rate points, (count,) float in [0, 63], in the chosen way."""
+        """Draw rate points, (count,) float in ``rate_range``, in the chosen way."""
+        low, high = self.rate_range
         if self.rate_points == "uniform":
-            return torch.rand(count) * 63.0
-        stratified = (torch.randperm(count) + torch.rand(count)) * (63.0 / count)
+            return low + torch.rand(count) * (high - low)
+        stratified = (torch.randperm(count) + torch.rand(count)) / count
         if self.rate_points == "log-edge":
-            return 31.5 * (1 - torch.cos(stratified * (math.pi / 63.0)))
-        return stratified
+            stratified = 0.5 * (1 - torch.cos(stratified * math.pi))
+        return low + stratified * (high - low)
 
     def losses(self, x: Tensor, out: Output, q: Tensor) -> tuple[Tensor, Tensor]:
         """Return bits per pixel and mean squared error, (B,) each."""
@@ -190,14 +201,18 @@ class RateDistortion(L.LightningModule):
         self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         return loss
 
+    def clipped_together(self) -> list[list[nn.Parameter]]:
+        """Return the parameters whose gradients share a norm, the codec's first."""
+        return [list(self.model.parameters())]
+
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip to the norm, or drop the whole step where the norm is not finite."""
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        if not torch.isfinite(norm):
+        """Clip to the norm, or drop the whole step where a norm is not finite."""
+        norms = [torch.nn.utils.clip_grad_norm_(part, self.clip) for part in self.clipped_together()]
+        if not all(bool(torch.isfinite(norm)) for norm in norms):
             self.skipped += 1
             for parameter in self.model.parameters():
                 parameter.grad = None
-        self.log("grad_norm", norm)
+        self.log("grad_norm", norms[0])
         self.log("skipped", float(self.skipped))
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -242,12 +257,15 @@ class RateDistortion(L.LightningModule):
         fall = max(0.0, (self.progress(step) - (1 - self.decay)) / max(self.decay, 1e-9))
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fall))
 
-    def configure_optimizers(self) -> Any:
-        """Return the optimiser, with the linear path in a slower group."""
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what is trained, with peak learning rates: the linear path in a slower group."""
         slow = [p for n, p in self.model.named_parameters() if ".linear." in n]
         fast = [p for n, p in self.model.named_parameters() if ".linear." not in n]
-        groups = [{"params": fast, "lr": self.lr}, {"params": slow, "lr": self.lr * self.linear_lr}]
-        optimizer = OPTIMIZERS[self.optimizer](groups)
+        return [{"params": fast, "lr": self.lr}, {"params": slow, "lr": self.lr * self.linear_lr}]
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimiser of :meth:`parameter_groups` and its schedule."""
+        optimizer = OPTIMIZERS[self.optimizer](self.parameter_groups())
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -262,9 +280,12 @@ class RateDistortion(L.LightningModule):
         return {**found, "init": None if self.init is None else Path(self.init).name}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what a checkpoint says beside its weights."""
+        """Keep what a checkpoint says beside its weights; the learning rate is this module's own."""
         keys = (self.CHECKPOINT_HYPER_PARAMS_KEY, L.LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY)
         self.loaded = {name: checkpoint[name] for name in ("global_step", "callbacks", *keys) if name in checkpoint}
+        rates = [group["lr"] for group in self.parameter_groups()]
+        for scheduler in checkpoint.get("lr_schedulers", [])[:1]:
+            scheduler["base_lrs"] = rates
         own, state = self.state_dict(), checkpoint["state_dict"]
         # What an adversarial run has learned beside the codec is of no use to others: export, plain fine-tuning.
         checkpoint["state_dict"] = {n: t for n, t in state.items() if n in own or not n.startswith("discriminator.")}
@@ -281,10 +302,11 @@ class RateDistortion(L.LightningModule):
             self.ema.reset(self.model)
 
     def on_fit_start(self) -> None:
-        """Start the clock; on a fresh run, start the linear path from the data's principal components."""
+        """Start the clock; on a fresh run, start the linear path as told."""
         self.fit_begun = time.monotonic()
         data = getattr(self.trainer, "datamodule", None)
-        if self.trainer.ckpt_path is None and self.init is None and data is not None:
+        fresh = self.trainer.ckpt_path is None and self.init is None and self.linear_start == "components"
+        if fresh and data is not None:
             self.model.init_from_data(data.cache.image(i) for i in data.training_images)
             self.ema.reset(self.model)
 

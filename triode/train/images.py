@@ -163,6 +163,7 @@ class ImageFolder(L.LightningDataModule):
         workers: Loader processes.
         training_only: Images below the folder of this name are never held back, and do not shift the split, so that
             losses compare between runs with and without them.
+        augment: Whether training crops are scaled, flipped and turned.
     """
 
     def __init__(
@@ -177,13 +178,15 @@ class ImageFolder(L.LightningDataModule):
         validation_crops: int = 64,
         workers: int = 1,
         training_only: str = "extra",
+        *,
+        augment: bool = True,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.folder, self.cache_dir = Path(folder), Path(cache_dir)
         self.crop, self.batch_size, self.steps, self.seed = crop, batch_size, steps, seed
         self.holdout, self.validation_crops, self.workers = holdout, validation_crops, workers
-        self.training_only = training_only
+        self.training_only, self.augment = training_only, augment
 
     def prepare_data(self) -> None:
         """Make the cache, in one process."""
@@ -202,7 +205,8 @@ class ImageFolder(L.LightningDataModule):
         """Return the loader of training crops; after a resume it begins where the run had stopped."""
         done, processes = (self.trainer.global_step, self.trainer.world_size) if self.trainer is not None else (0, 1)
         stride = self.batch_size * processes
-        data = CropDataset(self.cache, self.training_images, self.crop, self.steps * stride, self.seed)
+        length = self.steps * stride
+        data = CropDataset(self.cache, self.training_images, self.crop, length, self.seed, augment=self.augment)
         remaining = range(done * stride, len(data))
         return DataLoader(data, self.batch_size, sampler=remaining, num_workers=self.workers, drop_last=True)
 
