@@ -39,6 +39,8 @@ def read(run: Path, note: str) -> dict[str, Any]:
         raise SystemExit(f"{metrics} has no losses")
     steps, seconds = loss[-1][0] + 1, column(rows, "seconds")
     wall = seconds[-1][1] if seconds else metrics.stat().st_mtime - hparams.stat().st_mtime
+    # A resumed run counts its steps on, but not its seconds.
+    between = len(seconds) > 1 and (seconds[-1][1] - seconds[0][1]) / (seconds[-1][0] - seconds[0][0])
     tail = [value for _, value in loss[-max(1, len(loss) // 10) :]]
     for name in ("folder", "cache_dir", "init"):
         if settings.get(name):
@@ -48,7 +50,7 @@ def read(run: Path, note: str) -> dict[str, Any]:
         "settings": settings,
         "steps": steps,
         "seconds": round(wall),
-        "seconds_per_step": round(wall / steps, 3),
+        "seconds_per_step": round(between or wall / steps, 3),
         "training_loss": round(sum(tail) / len(tail), 4),
         "held_back_loss": [{"step": step + 1, "loss": round(value, 4)} for step, value in held],
         "skipped_steps": int(column(rows, "skipped")[-1][1]) if column(rows, "skipped") else 0,

@@ -69,6 +69,13 @@ def test_a_run(tool: ModuleType, tmp_path: Path) -> None:
     assert found["skipped_steps"] == 1
 
 
+def test_a_resumed_run(tool: ModuleType, tmp_path: Path) -> None:
+    rows = [row | {"step": row["step"] + 5000} for row in training_rows()]
+    found = tool.read(write_run(tmp_path, rows), "")
+    assert found["steps"] == 5800
+    assert found["seconds_per_step"] == pytest.approx(0.5, abs=0.001)
+
+
 def test_settings_name_no_folders(tool: ModuleType, tmp_path: Path) -> None:
     found = tool.read(write_run(tmp_path, training_rows()), "")["settings"]
     assert found == SETTINGS | {"folder": "photos", "cache_dir": "cache", "init": "small.safetensors"}
