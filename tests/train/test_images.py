@@ -11,7 +11,7 @@ from PIL import Image
 
 from triode.errors import UnsupportedError
 from triode.train import images
-from triode.train.images import CropDataset, ImageCache, ImageFolder, build_cache
+from triode.train.images import CropDataset, ImageCache, ImageFolder, build_cache, recoloured
 
 
 def save(folder, name, height=40, width=50, seed=0):
@@ -96,6 +96,28 @@ def memory_cache(*shapes):
     return ImageCache("", np.concatenate(parts), list(shapes), starts, [str(i) for i in range(len(shapes))])
 
 
+class TestRecoloured:
+    def test_against_a_formula_pixel_by_pixel(self):
+        pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+        found = recoloured(pixels, np.random.default_rng(4))
+        rng = np.random.default_rng(4)
+        gamma, gains = np.exp(rng.uniform(-0.3, 0.3)), np.exp(rng.uniform(-0.1, 0.1, 3))
+        saturation = rng.uniform(0.5, 1.4)
+        for y in range(5):
+            for x in range(7):
+                lit = [255 * (pixels[y, x, c] / 255) ** gamma * gains[c] for c in range(3)]
+                luma = 0.299 * lit[0] + 0.587 * lit[1] + 0.114 * lit[2]
+                expected = [min(max(luma + saturation * (v - luma), 0), 255) for v in lit]
+                assert np.abs(found[y, x] - np.array(expected)).max() <= 0.51
+
+    def test_grey_stays_in_its_order(self):
+        ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+        for seed in range(20):
+            found = recoloured(ramp, np.random.default_rng(seed)).astype(int)
+            assert (np.diff(found, axis=1) >= 0).all()
+            assert np.abs(found.max(2) - found.min(2)).max() < 80
+
+
 class TestCrops:
     def test_depend_on_seed_and_index_only(self):
         cache = memory_cache((90, 100), (120, 80))
@@ -128,6 +150,13 @@ class TestCrops:
             reach = max(int(d.abs().max()) for d in (down, right))
             assert 28 <= reach <= 64  # Scale 1 to 1/2; resampling flattens the ends of the ramp.
         assert len(kinds) == 8
+
+    def test_colours_change_in_half_of_the_crops(self):
+        cache = memory_cache((200, 200))
+        plain, coloured = (CropDataset(cache, [0], 32, 100, seed=0, augment=False, colour=c) for c in (False, True))
+        same = [torch.equal(plain[i], coloured[i]) for i in range(100)]
+        assert 35 < sum(same) < 65
+        assert all(torch.equal(coloured[i], coloured[i]) for i in range(10))
 
     @pytest.mark.parametrize("shape", [(10, 200), (200, 10), (1, 1), (31, 33), (64, 64), (63, 64)])
     @pytest.mark.parametrize("augment", [True, False])

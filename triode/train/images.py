@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,13 +116,22 @@ class CropDataset(Dataset[Tensor]):
         length: Number of samples.
         seed: Seed of all draws.
         augment: Scale, flip and turn; only place otherwise.
+        colour: Also change exposure, white balance and saturation of half of the crops; see :func:`recoloured`.
     """
 
     def __init__(
-        self, cache: ImageCache, images: list[int], size: int, length: int, seed: int, *, augment: bool = True
+        self,
+        cache: ImageCache,
+        images: list[int],
+        size: int,
+        length: int,
+        seed: int,
+        *,
+        augment: bool = True,
+        colour: bool = False,
     ) -> None:
         self.cache, self.images, self.size, self.length = cache, np.array(images), size, length
-        self.seed, self.augment = seed, augment
+        self.seed, self.augment, self.colour = seed, augment, colour
         areas = np.array([float(np.prod(cache.shapes[i])) for i in images])
         # Between every image alike and every pixel alike: small photos hold fewer, but sharper, details.
         self.weights = np.sqrt(areas) / np.sqrt(areas).sum()
@@ -145,7 +155,28 @@ class CropDataset(Dataset[Tensor]):
         if self.augment:
             crop = np.rot90(crop, int(rng.integers(0, 4)))
             crop = crop[:, ::-1] if rng.random() < 0.5 else crop
+        if self.colour and rng.random() < 0.5:
+            crop = recoloured(crop, rng)
         return torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))
+
+
+def recoloured(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Change the colours of a picture as another camera or another hour would.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        rng: Draws a gamma within a factor of 1.35, a gain a channel within 1.1, a saturation of 0.5 to 1.4.
+
+    Returns:
+        The same shape; what leaves the range is clipped.
+    """
+    gamma, gains = math.exp(rng.uniform(-0.3, 0.3)), np.exp(rng.uniform(-0.1, 0.1, 3))
+    tables = (255 * np.linspace(0, 1, 256)[:, None] ** gamma * gains).astype(np.float32)
+    x = np.stack([tables[:, c][pixels[..., c]] for c in range(3)], -1)
+    luma = x @ np.array([0.299, 0.587, 0.114], np.float32)
+    x = luma[..., None] + np.float32(rng.uniform(0.5, 1.4)) * (x - luma[..., None])
+    out: NDArray[np.uint8] = np.rint(x.clip(0, 255)).astype(np.uint8)
+    return out
 
 
 class ImageFolder(L.LightningDataModule):
@@ -164,6 +195,7 @@ class ImageFolder(L.LightningDataModule):
         training_only: Images below the folder of this name are never held back, and do not shift the split, so that
             losses compare between runs with and without them.
         augment: Whether training crops are scaled, flipped and turned.
+        colour: Whether the colours of half of the training crops are changed; see :func:`recoloured`.
     """
 
     def __init__(
@@ -180,13 +212,14 @@ class ImageFolder(L.LightningDataModule):
         training_only: str = "extra",
         *,
         augment: bool = True,
+        colour: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.folder, self.cache_dir = Path(folder), Path(cache_dir)
         self.crop, self.batch_size, self.steps, self.seed = crop, batch_size, steps, seed
         self.holdout, self.validation_crops, self.workers = holdout, validation_crops, workers
-        self.training_only, self.augment = training_only, augment
+        self.training_only, self.augment, self.colour = training_only, augment, colour
 
     def prepare_data(self) -> None:
         """Make the cache, in one process."""
@@ -206,7 +239,8 @@ class ImageFolder(L.LightningDataModule):
         done, processes = (self.trainer.global_step, self.trainer.world_size) if self.trainer is not None else (0, 1)
         stride = self.batch_size * processes
         length = self.steps * stride
-        data = CropDataset(self.cache, self.training_images, self.crop, length, self.seed, augment=self.augment)
+        ways = {"augment": self.augment, "colour": self.colour}
+        data = CropDataset(self.cache, self.training_images, self.crop, length, self.seed, **ways)
         remaining = range(done * stride, len(data))
         return DataLoader(data, self.batch_size, sampler=remaining, num_workers=self.workers, drop_last=True)
 
