@@ -32,6 +32,8 @@ def table_sets(draw: st.DrawFn) -> CdfTables:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     count = draw(st.sampled_from([1, 2, 5, 300]))
     sizes = rng.integers(2, draw(st.sampled_from([3, 20, 300])) + 1, count)
+    if draw(st.booleans()):  # Tables of one size are coded together where each has few symbols.
+        sizes[:] = sizes[0]
     power = draw(st.sampled_from([0, 1, 8, 60]))
     pmfs = [rng.random(n) ** power for n in sizes]
     offsets = rng.integers(-200, 100, count)
@@ -203,6 +205,23 @@ def test_very_many_tables() -> None:
     assert same(read(write([call])[0].getvalue(), [call])[1], [call.symbols])
 
 
+def test_a_table_a_symbol_gives_the_same_bytes() -> None:
+    # Two sets of tables, that differ in one size nothing uses: one is coded in one call to the coder, one by runs.
+    rng = np.random.default_rng(0)
+    pmfs = [rng.random(33) ** 4 for _ in range(200)]
+    even, uneven = CdfTables.from_pmfs(pmfs, [0] * 200), CdfTables.from_pmfs([*pmfs, np.ones(2)], [0] * 201)
+    symbols, index = rng.integers(-3, 40, 200), rng.permutation(200)
+    parts = []
+    for tables in (even, uneven):
+        writer, _ = write([Call(symbols, index, tables)])
+        parts.append(writer.getvalue())
+    assert even.rows is not None
+    assert uneven.rows is None
+    assert parts[0] == parts[1]
+    assert same(read(parts[0], [Call(symbols, index, uneven)])[1], [symbols])
+    assert same(read(parts[0], [Call(symbols, index, even)])[1], [symbols])
+
+
 class TestWrongUse:
     @pytest.mark.parametrize("make", [RangeWriter, CountingWriter])
     def test_writers(self, make: type[RangeWriter]) -> None:
@@ -231,6 +250,7 @@ class TestBadBytes:
     ESCAPING = CdfTables.from_pmfs(
         [np.array([1e-3, 1.0]), np.array([0.3, 0.3, 0.4]), np.array([1.0, 0.1])], [0, -5, SYMBOL_MAX]
     )
+    EVEN = CdfTables.from_pmfs([np.array([1e-3 * k, 0.2, 0.5, 1e-4 * k]) for k in range(200)], [-1] * 200)
 
     def compare(self, data: bytes, call: Call) -> str:
         try:
@@ -244,10 +264,11 @@ class TestBadBytes:
         assert len(symbols[0]) == 0 or np.abs(symbols[0]).max() <= SYMBOL_MAX
         return "symbols"
 
-    @given(st.binary(max_size=80), st.integers(0, 60), st.integers(0, 2**32), st.booleans())
-    @settings(max_examples=150, deadline=None)
-    def test_random(self, data: bytes, count: int, seed: int, escaping: bool) -> None:
-        tables = self.ESCAPING if escaping else GAUSSIAN
+    @given(
+        st.binary(max_size=80), st.integers(0, 60), st.integers(0, 2**32), st.sampled_from([GAUSSIAN, ESCAPING, EVEN])
+    )
+    @settings(max_examples=200, deadline=None)
+    def test_random(self, data: bytes, count: int, seed: int, tables: CdfTables) -> None:
         index = np.random.default_rng(seed).integers(0, len(tables), count)
         self.compare(data, Call(index, index, tables))
 

@@ -90,3 +90,18 @@ def test_state_travels_with_checkpoints():
     other.load_state_dict(copy.deepcopy(ema.state_dict()))
     assert int(other.updates) == 1
     assert all(torch.equal(a, b) for a, b in zip(ema.averages().values(), other.averages().values(), strict=True))
+
+
+def test_a_part_can_start_again():
+    net = model(1.0)
+    ema = Ema(net, decay=0.5)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.fill_(7.0)
+    ema.update(net)
+    before = {name: average.clone() for name, average in ema.averages().items()}
+    ema.restart(net, "1.")
+    for name, average in ema.averages().items():
+        expected = torch.full_like(average, 7.0) if name.startswith("1.") else before[name]
+        assert torch.equal(average, expected)
+    assert int(ema.updates) == 1

@@ -12,36 +12,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from triode.adapters.state import filled, renamed, rules
 from triode.errors import ModelMismatchError, UnsupportedError
 from triode.models.base import ImageModel
-from triode.models.registry import create_model
 
 _NETWORK = "entropy.context.parameter_net"
-_RULES = tuple(
-    (re.compile(pattern), target)
-    for pattern, target in (
-        # Bounds, masks and integer tables; ours are made anew, at construction and at export.
-        (r"(.+\.)?gaussian_conditional\..+", None),
-        (r".+\.(beta_reparam|gamma_reparam|likelihood_lower_bound)\..+", None),
-        (r".+\.(_offset|_quantized_cdf|_cdf_length|target|mask)", None),
-        (r"(g_[as]\..+)", r"\1"),
-        (r"(?:latent_codec\.hyper\.)?(h_[as]\..+)", r"entropy.\1"),
-        # The three spellings of the prior's parameters, from the newest to the oldest.
-        (r"(?:latent_codec\.hyper\.)?entropy_bottleneck\.(matrices|biases|factors)\.(\d)", r"entropy.prior.\1.\2"),
-        (r"(?:latent_codec\.hyper\.)?entropy_bottleneck\._(matrices|biases|factors)\.(\d)", r"entropy.prior.\1.\2"),
-        (r"(?:latent_codec\.hyper\.)?entropy_bottleneck\._matrix(\d)", r"entropy.prior.matrices.\1"),
-        (r"(?:latent_codec\.hyper\.)?entropy_bottleneck\._bias(\d)", r"entropy.prior.biases.\1"),
-        (r"(?:latent_codec\.hyper\.)?entropy_bottleneck\._factor(\d)", r"entropy.prior.factors.\1"),
-        (r"(?:latent_codec\.hyper\.)?entropy_bottleneck\.quantiles", "entropy.prior.medians"),
-        (r"latent_codec\.y\.channel_context\.y(\d+)\.(.+)", rf"{_NETWORK}.channel_context.\1.\2"),
-        (r"latent_codec\.y\.latent_codec\.y(\d+)\.entropy_parameters\.(.+)", rf"{_NETWORK}.aggregation.\1.\2"),
-        (r"latent_codec\.y\.latent_codec\.y(\d+)\.context_prediction\.(.+)", rf"{_NETWORK}.spatial_context.\1.\2"),
-    )
+_RULES = rules(
+    # Bounds, masks and integer tables; ours are made anew, at construction and at export.
+    (r"(.+\.)?gaussian_conditional\..+", None),
+    (r".+\.(beta_reparam|gamma_reparam|likelihood_lower_bound)\..+", None),
+    (r".+\.(_offset|_quantized_cdf|_cdf_length|target|mask)", None),
+    (r"(g_[as]\..+)", r"\1"),
+    (r"(?:latent_codec\.hyper\.)?(h_[as]\..+)", r"entropy.\1"),
+    # The three spellings of the prior's parameters, from the newest to the oldest.
+    (r"(?:latent_codec\.hyper\.)?entropy_bottleneck\.(matrices|biases|factors)\.(\d)", r"entropy.prior.\1.\2"),
+    (r"(?:latent_codec\.hyper\.)?entropy_bottleneck\._(matrices|biases|factors)\.(\d)", r"entropy.prior.\1.\2"),
+    (r"(?:latent_codec\.hyper\.)?entropy_bottleneck\._matrix(\d)", r"entropy.prior.matrices.\1"),
+    (r"(?:latent_codec\.hyper\.)?entropy_bottleneck\._bias(\d)", r"entropy.prior.biases.\1"),
+    (r"(?:latent_codec\.hyper\.)?entropy_bottleneck\._factor(\d)", r"entropy.prior.factors.\1"),
+    (r"(?:latent_codec\.hyper\.)?entropy_bottleneck\.quantiles", "entropy.prior.medians"),
+    (r"latent_codec\.y\.channel_context\.y(\d+)\.(.+)", rf"{_NETWORK}.channel_context.\1.\2"),
+    (r"latent_codec\.y\.latent_codec\.y(\d+)\.entropy_parameters\.(.+)", rf"{_NETWORK}.aggregation.\1.\2"),
+    (r"latent_codec\.y\.latent_codec\.y(\d+)\.context_prediction\.(.+)", rf"{_NETWORK}.spatial_context.\1.\2"),
 )
 
 
@@ -106,18 +102,7 @@ def from_compressai(
     changes = _widths(tensors, _SOURCES[architecture])
     if lmbda is not None:
         changes["lmbda"] = lmbda
-    try:
-        # Without memory at first: shapes are checked before a model of a made-up size is allocated.
-        with torch.device("meta"):
-            expected = _loadable(create_model(_SOURCES[architecture].name, **changes))
-    except ValueError as error:
-        raise ModelMismatchError(f"The weights are of no possible {architecture}: {error}") from error
-    _compare(tensors, expected, architecture)
-    model = cast(ImageModel, create_model(_SOURCES[architecture].name, **changes))
-    with torch.no_grad():
-        for name, target in _loadable(model).items():
-            target.copy_(tensors[name])
-    return model.eval()
+    return cast(ImageModel, filled(_SOURCES[architecture].name, changes, tensors, _loadable, architecture))
 
 
 def load_compressai_checkpoint(path: str | Path, architecture: str, *, lmbda: float | None = None) -> ImageModel:
@@ -153,26 +138,7 @@ def load_compressai_checkpoint(path: str | Path, architecture: str, *, lmbda: fl
 
 def _rename(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the tensors that we keep under our names."""
-    tensors: dict[str, Tensor] = {}
-    unknown = []
-    for key, value in state.items():
-        name = str(key).removeprefix("module.")  # What DataParallel puts in front.
-        for pattern, target in _RULES:
-            match = pattern.fullmatch(name)
-            if match is None:
-                continue
-            if target is not None:
-                if not isinstance(value, Tensor) or not value.is_floating_point():
-                    raise ModelMismatchError(f"Entry {key!r} of the state dict is no tensor of floats")
-                tensors[match.expand(target)] = value
-            break
-        else:
-            unknown.append(str(key))
-    if unknown:
-        hint = "; give its 'state_dict' entry" if "state_dict" in unknown else ""
-        raise ModelMismatchError(
-            f"This is no state dict that we know: {len(unknown)} entries like {unknown[0]!r}{hint}"
-        )
+    tensors = renamed(state, _RULES)
     medians = tensors.get("entropy.prior.medians")
     if medians is not None:
         # Quantiles are (C, 1, 3): lower tail, median, upper tail.
@@ -199,21 +165,3 @@ def _loadable(model: nn.Module) -> dict[str, Tensor]:
     """Return the parameters and medians of one of our models by name."""
     medians = ((n, b) for n, b in model.named_buffers() if n == "entropy.prior.medians")
     return {**dict(model.named_parameters()), **dict(medians)}
-
-
-def _compare(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], architecture: str) -> None:
-    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or extra:
-        raise ModelMismatchError(
-            f"The weights do not fit {architecture}: {len(missing)} tensors missing ({', '.join(missing[:3])}), "
-            f"{len(extra)} too many ({', '.join(extra[:3])})"
-        )
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise ModelMismatchError(
-                f"The weights do not fit {architecture}: {name} must have the shape {tuple(expected[name].shape)}, "
-                f"but has {tuple(tensor.shape)}"
-            )
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ModelMismatchError(f"The weights hold numbers that are not finite, in {name}")

@@ -84,6 +84,12 @@ class CdfTables:
         return bits
 
     @cached_property
+    def rows(self) -> FloatArray | None:
+        """(tables, entries) float64, what constriction takes as parameters of all tables; None if sizes differ."""
+        size = int(self.sizes[0])
+        return None if (self.sizes != size).any() else (self.masses - 1.0).reshape(-1, size)
+
+    @cached_property
     def _models(self) -> list[Any]:
         return [None] * len(self)
 

@@ -22,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from triode.entropy.vq.codebook import Codebook
+from triode.entropy.vq.prior_layers import CodeOrder
 from triode.errors import ModelMismatchError
 from triode.io.files import atomic_path
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _KEY = "triode-checkpoint"
 _FORMAT = 1
+_INTEGERS = ((CodeOrder, "codes"), (Codebook, "steps"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,17 @@ class TrainingFacts:
 
 
 def float_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return what training sets in a model: parameters and float buffers, by name; no integers."""
-    return {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    """Return what training sets in a model, by name: parameters, float buffers, and what :data:`_INTEGERS` names.
+
+    All other integers come from these when the model is exported.
+    """
+    kept = {
+        f"{name}.{buffer}"
+        for name, part in model.named_modules()
+        for kind, buffer in _INTEGERS
+        if isinstance(part, kind)
+    }
+    return {name: t for name, t in model.state_dict().items() if t.is_floating_point() or name in kept}
 
 
 def save_small_checkpoint(path: Path, state: Mapping[str, Tensor], facts: TrainingFacts) -> None:
@@ -67,13 +79,14 @@ def save_small_checkpoint(path: Path, state: Mapping[str, Tensor], facts: Traini
 
     Args:
         path: Target, ``.safetensors``; the JSON file gets the same name with ``.json``.
-        state: What :func:`float_state` gives, of any float type.
+        state: What :func:`float_state` gives, floats of any type.
         facts: How it came to be.
 
     Raises:
         ValueError: If a weight is not finite in float16.
     """
-    tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in state.items()}
+    detached = {name: tensor.detach().cpu() for name, tensor in state.items()}
+    tensors = {n: (t.half() if t.is_floating_point() else t).contiguous() for n, t in detached.items()}
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"Weights must be finite in float16, but {name} is not")
@@ -92,7 +105,7 @@ def load_small_checkpoint(path: Path) -> tuple[dict[str, Tensor], TrainingFacts]
         path: The ``.safetensors`` file; its JSON file is not needed.
 
     Returns:
-        The state in float32, and the facts.
+        The state, floats in float32, and the facts.
 
     Raises:
         ModelMismatchError: If the file cannot be read or is no small checkpoint.
@@ -100,7 +113,8 @@ def load_small_checkpoint(path: Path) -> tuple[dict[str, Tensor], TrainingFacts]
     try:
         with safe_open(str(path), "pt") as f:
             meta = json.loads((f.metadata() or {})[_KEY])
-            state = {name: f.get_tensor(name).float() for name in f.keys()}  # noqa: SIM118
+            stored = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+        state = {name: t.float() if t.is_floating_point() else t for name, t in stored.items()}
         if meta.pop("format") != _FORMAT:
             raise ModelMismatchError(f"{path}: a checkpoint of an unknown format; this release reads format {_FORMAT}")
         return state, TrainingFacts(**meta)

@@ -44,6 +44,13 @@ class Ema(nn.Module):
         self.updates.zero_()
 
     @torch.no_grad()
+    def restart(self, model: nn.Module, prefix: str) -> None:
+        """Set the average of the parameters whose names begin so to what they are now; all else stays."""
+        for name, average, p in zip(self.names, self._average(), model.parameters(), strict=True):
+            if name.startswith(prefix):
+                average.copy_(p)
+
+    @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model's weights by one step."""
         self.updates += 1

@@ -7,10 +7,10 @@ from typing import Any, Final, cast
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
 from triode.train.discriminator import PatchDiscriminator, critic_loss, generator_loss
-from triode.train.image import OPTIMIZERS, RateDistortion
+from triode.train.image import RateDistortion
+from triode.train.turns import check_precision, codec_turn, critic_turn, optimizers_of_both
 
 LAMBDA_REFERENCE: Final = 0.0023
 """Weight of the distortion for which the adversarial weight is stated: that of HiFiC's middle model."""
@@ -66,10 +66,9 @@ class PerceptualRateDistortion(RateDistortion):
         """Check the precision, then do as the base class does.
 
         Raises:
-            ValueError: If it scales losses, which the discriminator's step does not undo.
+            ValueError: If it scales losses.
         """
-        if self.trainer.precision == "16-mixed":
-            raise ValueError("Adversarial training needs precision 32 or bf16-mixed, but got 16-mixed")
+        check_precision(self.trainer)
         super().on_fit_start()
 
     def adversarial_weight(self, q: Tensor) -> Tensor:
@@ -91,31 +90,15 @@ class PerceptualRateDistortion(RateDistortion):
             cost = cost + self.adversarial_weight(q) * score
             self.log("adversarial", score.mean())
         loss = (self.importance(q) * cost).mean()
-        codec.zero_grad()
-        self.manual_backward(loss)
-        self.configure_gradient_clipping(codec)
-        codec.step()
-        self.after_step()
-        if joined:
-            critic.param_groups[0]["lr"] = self.discriminator_lr * self.schedule(self.global_step)
-            self._teach(critic.optimizer, x, out.x_hat.detach().float(), q)
         self.log("loss", loss, prog_bar=True)
-        self.log("lr", codec.param_groups[0]["lr"])
-        cast(LambdaLR, self.lr_schedulers()).step()
+        codec_turn(self, codec, loss)
+        if joined:
+            self.discriminator.requires_grad_(requires_grad=True)
+            real, fake = self.discriminator(torch.cat([x, out.x_hat.detach().float()]), torch.cat([q, q])).chunk(2)
+            lr = self.discriminator_lr * self.schedule(self.global_step)
+            critic_turn(self, critic, self.discriminator, critic_loss(real, fake), lr)
         return loss
-
-    def _teach(self, optimizer: torch.optim.Optimizer, x: Tensor, x_hat: Tensor, q: Tensor) -> None:
-        """Take a step of the discriminator; not through Lightning's optimiser, which would count it as a step."""
-        self.discriminator.requires_grad_(requires_grad=True)
-        real, fake = self.discriminator(torch.cat([x, x_hat]), torch.cat([q, q])).chunk(2)
-        loss = critic_loss(real, fake)
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        if torch.isfinite(torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.clip)):
-            optimizer.step()
-        self.log("critic", loss)
 
     def configure_optimizers(self) -> Any:
         """Return the codec's optimiser, as the base class makes it, and the discriminator's."""
-        group = {"params": list(self.discriminator.parameters()), "lr": self.discriminator_lr}
-        return super().configure_optimizers(), {"optimizer": OPTIMIZERS["adamw"]([group])}
+        return optimizers_of_both(super().configure_optimizers(), self.discriminator, self.discriminator_lr)

@@ -180,6 +180,39 @@ class TestMovingAverage:
         assert book.entries.requires_grad
 
 
+class TestSwiftStart:
+    def test_averages_follow_fast_at_first(self) -> None:
+        book = Codebook(2, 1, kmeans_iterations=0, restart_ratio=0.0).train()
+        book.swift = True
+        with torch.no_grad():
+            book.entries.copy_(torch.tensor([[0.0], [10.0]]))
+        usage = 0.5
+        for n in range(2000):
+            book.assign(torch.full((1, 1, 4), 1.0))
+            decay = min(0.99, (1 + n) / (10 + n))
+            usage = decay * usage + (1 - decay)
+            assert float(book.usage[0]) == pytest.approx(usage, rel=1e-4)
+            if n == 0:  # The share of a batch is 1, and the quotient of both averages moves by 0.9 / 0.95.
+                assert float(book.entries[0, 0]) == pytest.approx(0.9 / 0.95, rel=1e-5)
+        assert float(book.entries[0, 0]) == pytest.approx(1.0, abs=1e-4)
+        assert float(book.entries[1, 0]) == 10.0
+
+    def test_not_for_entries_that_have_been_learned(self) -> None:
+        book = Codebook(2, 1).train()
+        book.swift = True
+        assert not book.started
+        book.mark_started()
+        assert book.started
+        before = book.entries.clone()
+        book.assign(torch.full((1, 1, 4), 1.0))
+        nearer = int((before - 1).abs().argmin())
+        # No k-means, and a step of an average with its own decay.
+        usage = 0.99 * 0.5 + 0.01
+        assert float(book.usage[nearer]) == pytest.approx(usage, rel=1e-5)
+        step = 0.01 * (1 - float(before[nearer])) / usage
+        assert float(book.entries[nearer]) == pytest.approx(float(before[nearer]) + step, rel=1e-4)
+
+
 class TestRestart:
     """Two entries amid the data, two far away, whose usage falls below a tenth of the mean after two steps at 0.3."""
 

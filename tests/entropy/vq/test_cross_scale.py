@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -54,13 +55,13 @@ def decoder() -> Decoder:
 
 
 def by_hand(
-    quantizer: CrossScaleVQ, features: list[Tensor], expand: Callable[[int, Tensor], Tensor], streams: int
+    quantizer: CrossScaleVQ, features: list[Tensor], expand: Callable[[int, Tensor], Tensor], stages: int
 ) -> tuple[list[Tensor], Tensor]:
     state = torch.zeros_like(features[0])
     codes: list[Tensor] = []
     for i, (feature, inner) in enumerate(zip(features, quantizer.quantizers, strict=True)):
-        if i < streams:
-            found = inner.encode(feature - state)
+        if len(codes) < stages:
+            found = inner.encode(feature - state, min(inner.stages, stages - len(codes)))
             codes += found
             state = state + inner.decode(found, FRAMES)
         if i < 3:
@@ -68,16 +69,15 @@ def by_hand(
     return codes, state
 
 
-@pytest.mark.parametrize("streams", [1, 2, 3, 4])
-def test_streams_against_the_recursion(
-    quantizer: CrossScaleVQ, features: list[Tensor], decoder: Decoder, streams: int
-) -> None:
+@pytest.mark.parametrize("share", [0.2, 0.25, 0.375, 0.5, 0.75, 0.875, 1.0])
+def test_against_the_recursion(quantizer: CrossScaleVQ, features: list[Tensor], decoder: Decoder, share: float) -> None:
     quantizer(features, decoder)  # starts the codebooks
     quantizer.eval()
-    codes, state = by_hand(quantizer, features, decoder, streams)
-    out = quantizer(features, decoder, streams)
-    encoded = quantizer.encode(features, decoder, streams)
-    assert len(out.codes) == len(encoded) == len(codes) == streams * (quantizer.stages // 4)
+    stages = math.ceil(share * quantizer.stages)
+    codes, state = by_hand(quantizer, features, decoder, stages)
+    out = quantizer(features, decoder, stages)
+    encoded = quantizer.encode(features, decoder, stages)
+    assert len(out.codes) == len(encoded) == len(codes) == stages
     for a, b, c in zip(out.codes, encoded, codes, strict=True):
         assert torch.equal(a, c)
         assert torch.equal(b, c)
@@ -91,10 +91,11 @@ def test_streams_against_the_recursion(
 def test_a_count_for_each_sample(quantizer: CrossScaleVQ, features: list[Tensor], decoder: Decoder) -> None:
     quantizer(features, decoder)
     quantizer.eval()
-    out = quantizer(features, decoder, torch.tensor([1, 4, 2]))
+    counts = (1, quantizer.stages, quantizer.stages // 2 + 1)
+    out = quantizer(features, decoder, torch.tensor(counts))
     assert len(out.codes) == quantizer.stages
-    for b, streams in enumerate((1, 4, 2)):
-        alone = quantizer([feature[b : b + 1] for feature in features], decoder, streams)
+    for b, stages in enumerate(counts):
+        alone = quantizer([feature[b : b + 1] for feature in features], decoder, stages)
         torch.testing.assert_close(out.values[b], alone.values[0])
         torch.testing.assert_close(out.loss[b], alone.loss[0])
 
@@ -124,9 +125,9 @@ def test_arguments(quantizer: CrossScaleVQ, features: list[Tensor], decoder: Dec
         CrossScaleVQ([])
     with pytest.raises(ValueError, match="`features` must hold 4"):
         quantizer(features[1:], decoder)
-    with pytest.raises(ValueError, match=r"`streams` must be in 1\.\.4, but got 5"):
-        quantizer(features, decoder, 5)
-    with pytest.raises(ValueError, match=r"`streams` must be in 1\.\.4, but got 0"):
+    with pytest.raises(ValueError, match=r"`stages` must be in 1\.\.\d, but got 9"):
+        quantizer(features, decoder, 9)
+    with pytest.raises(ValueError, match=r"`stages` must be in 1\.\.\d, but got 0"):
         quantizer.encode(features, decoder, 0)
     codes = quantizer.encode(features, decoder)
     for given in ([], [*codes, codes[0]]):

@@ -216,6 +216,22 @@ class VectorQuantizer(nn.Module, ABC):
         with torch.autocast(codes[0].device.type, enabled=False):
             return self._decode([code.long() for code in codes], frames)
 
+    @torch.no_grad()
+    def code_vectors(self) -> tuple[Tensor, ...]:
+        """Tell what each code adds to the decoded vector, given code 0 in all other stages.
+
+        Returns:
+            One (K_s, D) float tensor a stage; where stages add up, those of their codebooks but for a constant. Another
+            dimension than that of the features may stand for them, the same for all stages.
+        """
+        device = next((t.device for t in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+        vectors = []
+        for stage, size in enumerate(self.codebook_sizes):
+            before = [torch.zeros(size, 1, dtype=torch.int64, device=device)] * stage
+            mine = torch.arange(size, device=device)[:, None]
+            vectors.append(self.decode([*before, mine], 1)[:, :, 0])
+        return tuple(vectors)
+
     def bypass(self, x: Tensor) -> Tensor:
         """Give what an infinitely fine quantiser would: projections and pooling alone, to start training with.
 

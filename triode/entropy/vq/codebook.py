@@ -13,6 +13,7 @@ from triode.entropy.vq.base import vectors
 _MAX_SCORES = 1 << 24  # elements of the score matrix held at a time
 _VECTORS_A_CENTRE = 4
 _TINY = 1e-12
+_SETTLED = 10_000  # steps after which a swift start makes no difference
 
 
 @torch.no_grad()
@@ -105,6 +106,12 @@ class Codebook(nn.Module):
     entries: Tensor
     usage: Tensor
     steps: Tensor
+    swift: bool = False
+    """Whether averages are quick at first: the decay of step n is at most ``(1 + n) / (10 + n)``.
+
+    The features of an encoder that has just begun to learn move faster than any average of 100 steps, and take a
+    hundred steps to show which entries nobody uses. The formula is the usual one for averaged weights.
+    """
 
     def __init__(
         self,
@@ -141,6 +148,18 @@ class Codebook(nn.Module):
         self.register_buffer("usage", torch.full((size,), 1 / size))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self._seen: int | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether it has learned from a batch: the k-means start is over."""
+        return self._step_number() > 0
+
+    @torch.no_grad()
+    def mark_started(self) -> None:
+        """Take the entries, of a checkpoint for example, for learned ones: no k-means, and no swift start."""
+        if not int(self.steps):
+            self.steps.fill_(_SETTLED)
+        self._seen = None
 
     def search(self, samples: Tensor) -> Tensor:
         """Find the entry of each vector.
@@ -230,14 +249,16 @@ class Codebook(nn.Module):
             distributed.all_reduce(both)
             counts, sums = both[:, 0], both[:, 1:]
         total = counts.sum()
-        rate = (1 - self.decay) * (total > 0).to(total.dtype)
+        n = self._step_number()
+        decay = min(self.decay, (1 + n) / (10 + n)) if self.swift else self.decay
+        rate = (1 - decay) * (total > 0).to(total.dtype)
         shares, sums = counts / total.clamp(min=1), sums / total.clamp(min=1)
         self.usage.lerp_(shares, rate)
         if self.ema:
             # The quotient of both averages, written as a step of the entry so that one that nothing chose stays put.
             step = rate * (sums - shares[:, None] * self.entries)
             self.entries.add_(step / self.usage.clamp(min=_TINY)[:, None])
-        self._seen = self._step_number() + 1
+        self._seen = n + 1
         self.steps.fill_(self._seen)
 
     def _step_number(self) -> int:

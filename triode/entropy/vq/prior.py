@@ -214,7 +214,6 @@ def check_symbols(symbols: Tensor, limit: int | Tensor, stage: int) -> Tensor:
     return symbols
 
 
-@torch.no_grad()
 def code_vectors(quantizer: VectorQuantizer) -> tuple[Tensor, ...]:
     """Tell what each code adds to the decoded vector, given code 0 in all other stages.
 
@@ -224,10 +223,4 @@ def code_vectors(quantizer: VectorQuantizer) -> tuple[Tensor, ...]:
     Returns:
         One (K_s, D) float tensor a stage.
     """
-    device = next((t.device for t in (*quantizer.parameters(), *quantizer.buffers())), torch.device("cpu"))
-    vectors = []
-    for stage, size in enumerate(quantizer.codebook_sizes):
-        before = [torch.zeros(size, 1, dtype=torch.int64, device=device)] * stage
-        mine = torch.arange(size, device=device)[:, None]
-        vectors.append(quantizer.decode([*before, mine], 1)[:, :, 0])
-    return tuple(vectors)
+    return quantizer.code_vectors()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import cast
 
 import torch
@@ -109,7 +110,7 @@ class CrossScaleVQ(nn.Module):
     """Residual coding across the scales of an encoder and its decoder (Jiang et al., Interspeech 2022; ESC).
 
     Stream i codes what the decoder's state lacks of the encoder's features of that scale; the refined state then goes
-    up to the next scale. Streams left out leave the state as it is, so any number of leading streams decodes.
+    up to the next scale. Stages left out add nothing to the state, so any number of leading stages decodes.
 
     ``forward`` and ``decode`` climb with the same ``expand(i, state)``: what takes the refined state of stream i to
     the scale of stream i + 1. It is not called after the last stream.
@@ -139,12 +140,17 @@ class CrossScaleVQ(nn.Module):
     def _quantizer(self, index: int) -> VectorQuantizer:
         return cast(VectorQuantizer, self.quantizers[index])
 
-    def _count(self, streams: int | None) -> int:
-        if streams is None:
-            return self.streams
-        if not 1 <= streams <= self.streams:
-            raise ValueError(f"Argument `streams` must be in 1..{self.streams}, but got {streams}")
-        return streams
+    def _shares(self, stages: int | None) -> list[int]:
+        """Tell how many stages each stream has among the leading ones."""
+        count = self.stages if stages is None else stages
+        if not 1 <= count <= self.stages:
+            raise ValueError(f"Argument `stages` must be in 1..{self.stages}, but got {count}")
+        return [min(max(count - start, 0), quantizer.stages) for quantizer, start in self._starts()]
+
+    def _starts(self) -> list[tuple[VectorQuantizer, int]]:
+        """List the streams' quantisers, each with its first stage."""
+        starts = accumulate((self._quantizer(i).stages for i in range(self.streams - 1)), initial=0)
+        return [(self._quantizer(i), start) for i, start in enumerate(starts)]
 
     def _check(self, features: Sequence[Tensor]) -> None:
         if len(features) != self.streams:
@@ -154,7 +160,7 @@ class CrossScaleVQ(nn.Module):
         self,
         features: Sequence[Tensor],
         expand: Callable[[int, Tensor], Tensor],
-        streams: int | Tensor | None = None,
+        stages: int | Tensor | None = None,
     ) -> Quantized:
         """Quantise all scales.
 
@@ -163,7 +169,7 @@ class CrossScaleVQ(nn.Module):
         Args:
             features: The encoder's (B, D_i, F_i), one a stream, deepest first.
             expand: Takes the index of a stream and its refined state (B, D_i, F_i) to the next scale.
-            streams: Number of leading streams to use, 1..streams; or (B,) integers, one a sample; all when absent.
+            stages: Number of leading stages to use, 1..stages; or (B,) integers, one a sample; all when absent.
 
         Returns:
             The refined state of the last scale as ``values``, and the codes, summed losses and metrics of the streams.
@@ -172,14 +178,13 @@ class CrossScaleVQ(nn.Module):
             ValueError: If an argument has the wrong shape, type or range.
         """
         self._check(features)
-        last = self.streams if isinstance(streams, Tensor) else self._count(streams)
+        shares = None if isinstance(stages, Tensor) else self._shares(stages)
         state: Tensor | None = None
         results = []
-        for i, feature in enumerate(features):
-            quantizer = self._quantizer(i)
-            if i < last:
-                counts = (streams > i).long() * quantizer.stages if isinstance(streams, Tensor) else None
-                part = quantizer(feature if state is None else feature - state, counts)
+        for i, (feature, (quantizer, start)) in enumerate(zip(features, self._starts(), strict=True)):
+            count = shares[i] if shares else (cast(Tensor, stages) - start).clamp(0, quantizer.stages)
+            if isinstance(count, Tensor) or count:
+                part = quantizer(feature if state is None else feature - state, count)
                 state = part.values if state is None else state + part.values
                 results.append(part)
             if i + 1 < self.streams:
@@ -217,14 +222,14 @@ class CrossScaleVQ(nn.Module):
         self,
         features: Sequence[Tensor],
         expand: Callable[[int, Tensor], Tensor],
-        streams: int | None = None,
+        stages: int | None = None,
     ) -> tuple[Tensor, ...]:
         """Find the codes of all scales.
 
         Args:
             features: The encoder's (B, D_i, F_i), one a stream, deepest first.
             expand: As for ``forward``.
-            streams: Number of leading streams, 1..streams; all when absent.
+            stages: Number of leading stages, 1..stages; all when absent.
 
         Returns:
             One (B, F_s) int64 tensor a stage, stream by stream.
@@ -233,14 +238,15 @@ class CrossScaleVQ(nn.Module):
             ValueError: If an argument has the wrong shape, type or range.
         """
         self._check(features)
-        count = self._count(streams)
+        shares = self._shares(stages)
+        last = sum(share > 0 for share in shares) - 1
         state: Tensor | None = None
         codes: list[Tensor] = []
-        for i in range(count):
-            quantizer, feature = self._quantizer(i), features[i]
-            found = quantizer.encode(feature if state is None else feature - state)
+        for i, feature in enumerate(features[: last + 1]):
+            quantizer = self._quantizer(i)
+            found = quantizer.encode(feature if state is None else feature - state, shares[i])
             codes.extend(found)
-            if i + 1 < count:
+            if i < last:
                 values = quantizer.decode(found, feature.shape[2])
                 state = expand(i, values if state is None else state + values)
         return tuple(codes)
@@ -262,14 +268,11 @@ class CrossScaleVQ(nn.Module):
         if not 1 <= len(codes) <= self.stages:
             raise ValueError(f"Argument `codes` must hold 1 to {self.stages} tensors, but got {len(codes)}")
         state: Tensor | None = None
-        start = 0
-        for i in range(self.streams):
-            quantizer = self._quantizer(i)
+        for i, (quantizer, start) in enumerate(self._starts()):
             mine = codes[start : start + quantizer.stages]
             if mine:
                 values = quantizer.decode(mine, frames if state is None else state.shape[2])
                 state = values if state is None else state + values
-            start += quantizer.stages
             if i + 1 < self.streams:
                 state = expand(i, cast(Tensor, state))
         return cast(Tensor, state)

@@ -32,6 +32,19 @@ def test_is_the_transform_of_torch(n_fft, hop, causal, method):
     assert torch.allclose(y, expected[..., :frames], atol=1e-4)
 
 
+@pytest.mark.parametrize(("n_fft", "hop", "length"), [(16, 4, 12), (382, 80, 320), (15, 4, 10)])
+@pytest.mark.parametrize("method", ["fft", "matmul"])
+def test_short_window_is_that_of_torch(n_fft, hop, length, method):
+    analysis, synthesis = pair(n_fft, hop, window_length=length, normalized=False, method=method)
+    x = torch.randn(1, 1, 40 * hop)
+    y = torch.view_as_complex(analysis(x).movedim(2, -1).contiguous())[0]
+    padded = torch.nn.functional.pad(x[0], (analysis.framing.left, 2 * n_fft))
+    window = torch.hann_window(length)
+    expected = torch.stft(padded, n_fft, hop, length, window, center=False, return_complex=True)[..., :40]
+    assert torch.allclose(y, expected, atol=1e-3)
+    assert torch.allclose(synthesis(analysis(x)), x, atol=1e-4)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     samples=st.integers(1, 90),
@@ -164,6 +177,8 @@ def test_empty_signal():
     ("build", "message"),
     [
         (lambda: StftAnalysis(16, 17), "Argument `hop` must be"),
+        (lambda: StftAnalysis(16, 8, window_length=17), r"`window_length` must be in 1\.\.16, but got 17"),
+        (lambda: StftSynthesis(16, 8, window_length=8), "cannot be undone"),
         (lambda: StftAnalysis(16, 8, method="dft"), "Argument `method` must be"),
         (lambda: StftSynthesis(16, 8, method="dft"), "Argument `method` must be"),
         (lambda: StftSynthesis(16, 16, window="hann"), "cannot be undone"),
