@@ -234,9 +234,9 @@ class TestCodec:
         price = price_of(load_weights(codec._model).model, plain.rate_point)
         assert 8 * len(refined.data) + price * errors[1] < 8 * len(plain.data) + price * errors[0]
 
-    @pytest.mark.parametrize("target", [{"size": 900}, {"psnr": 27.0}])
+    @pytest.mark.parametrize("target", [{"size": 900}, {"psnr": 30.0}])
     def test_targets_hold(self, codec, quick, target):
-        original = Picture(smooth_image(150, 130))
+        original = Picture(smooth_image(100, 150))
         tiled = ImageCodec(codec._model, tile_log2=7)
         shares = []
         plain = tiled.encode(original, **target)
@@ -245,7 +245,7 @@ class TestCodec:
             back = tiled.decode(refined.data).pixels
             reached = -10 * np.log10(np.square(back.astype(float) - original.pixels).mean() / 255**2)
             assert refined.psnr == pytest.approx(reached)
-            assert reached >= 27
+            assert reached >= target["psnr"]
             assert len(refined.data) <= len(plain.data)
         else:
             assert len(refined.data) <= target["size"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from triode.codecs.alpha import encode_alpha
 from triode.codecs.image_decoding import Decoding
@@ -25,7 +27,7 @@ from triode.container import (
     Unit,
     tile_grid,
 )
-from triode.entropy.coder import RangeWriter
+from triode.entropy.coder import RangeWriter, SymbolWriter
 from triode.media import Picture
 from triode.models.weights import Pretrained
 
@@ -55,6 +57,28 @@ class Encoded:
     height: int
     payload_bytes: int
     psnr: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a tile is coded at.
+
+    Attributes:
+        point: Rate point, 0 to 63.
+        price: Price of errors in the encoder's choices, over what is usual at the rate point: below 1 for fewer bytes.
+    """
+
+    point: int
+    price: float = 1.0
+
+
+@runtime_checkable
+class PricedModel(Protocol):
+    """Model whose choices between bits and errors can be moved."""
+
+    def encode_priced(self, y: Tensor, q: Tensor, writer: SymbolWriter, price: float) -> Tensor:
+        """Write a latent as ``encode`` does, errors at ``price`` times what the rate point says."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +118,23 @@ class Encoding:
         )
         self.tiles = tile_grid(self.head.image)
         self.alpha = encode_alpha(picture.pixels[:, :, -1]) if picture.has_alpha else None
-        self._coded: dict[tuple[int, int], _Coded] = {}
-        self._errors: dict[tuple[int, ...], list[float]] = {}
+        self._coded: dict[tuple[int, Rate], _Coded] = {}
+        self._errors: dict[tuple[Rate, ...], list[float]] = {}
+
+    @property
+    def priced(self) -> bool:
+        """Whether rates may have prices other than 1."""
+        return self.effort != "none" or isinstance(self.model, PricedModel)
 
     def run(self, point: int, progress: Progress | None = None, *, measure: bool = False) -> Encoded:
         """Code all tiles at one rate point; see :meth:`mix`."""
-        return self.mix([point] * len(self.tiles), progress, measure=measure)
+        return self.mix([Rate(point)] * len(self.tiles), progress, measure=measure)
 
-    def mix(self, points: Sequence[int], progress: Progress | None = None, *, measure: bool = False) -> Encoded:
-        """Code each tile at a rate point of its own.
+    def mix(self, rates: Sequence[Rate], progress: Progress | None = None, *, measure: bool = False) -> Encoded:
+        """Code each tile at a rate of its own.
 
         Args:
-            points: One for each tile.
+            rates: One for each tile; prices are all 1 unless :attr:`priced`.
             progress: Called with the share done, 0 to 1.
             measure: Whether to decode the file and measure its PSNR.
 
@@ -121,43 +150,46 @@ class Encoding:
                     writer.metadata(kind, data)
             if self.alpha is not None:
                 writer.alpha(self.alpha)
-            for index, point in enumerate(points):
-                coded = self._tile(index, point, _part(progress, index, len(points)))
-                writer.unit(Unit(index, point, coded.crc, coded.payload))
+            for index, rate in enumerate(rates):
+                coded = self._tile(index, rate, _part(progress, index, len(rates)))
+                writer.unit(Unit(index, rate.point, coded.crc, coded.payload))
                 payload += len(coded.payload)
                 if progress:
-                    progress((index + 1) / len(points))
-        data, p, point = out.getvalue(), self.picture, min(points)
-        psnr = self._psnr(tuple(points), data) if measure else None
+                    progress((index + 1) / len(rates))
+        data, p, point = out.getvalue(), self.picture, min(rate.point for rate in rates)
+        psnr = self._psnr(tuple(rates), data) if measure else None
         return Encoded(data, self.info.name, point, point_to_quality(point), p.width, p.height, payload, psnr)
 
-    def size(self, index: int, point: int) -> int:
-        """Return the coded bytes of a tile at a rate point."""
-        return len(self._tile(index, point, None).payload)
+    def size(self, index: int, rate: Rate, progress: Progress | None = None) -> int:
+        """Return the coded bytes of a tile at a rate."""
+        return len(self._tile(index, rate, progress).payload)
 
-    def errors(self, points: Sequence[int]) -> list[float]:
+    def errors(self, rates: Sequence[Rate]) -> list[float]:
         """Return the sum of squared errors of each tile of a file that was measured."""
-        return self._errors[tuple(points)]
+        return self._errors[tuple(rates)]
 
     @torch.inference_mode()
-    def _tile(self, index: int, point: int, progress: Progress | None) -> _Coded:
-        key = index, point
+    def _tile(self, index: int, rate: Rate, progress: Progress | None) -> _Coded:
+        key = index, rate
         if key not in self._coded:
-            if self.effort == "none":
-                writer, q = RangeWriter(), torch.tensor([point])
-                self.model.encode(analyse(self.model, self.colour, self.tiles[index], q), q, writer)
+            tile, writer, q = self.tiles[index], RangeWriter(), torch.tensor([rate.point])
+            if self.effort != "none":
+                args = self.model, self.colour, tile, rate.point, self.effort, progress
+                writer = encode_refined(*args, price=rate.price)
+            elif isinstance(self.model, PricedModel):
+                self.model.encode_priced(analyse(self.model, self.colour, tile, q), q, writer, rate.price)
             else:
-                writer = encode_refined(self.model, self.colour, self.tiles[index], point, self.effort, progress)
+                self.model.encode(analyse(self.model, self.colour, tile, q), q, writer)
             self._coded[key] = _Coded(writer.crc, writer.getvalue())
         return self._coded[key]
 
-    def _psnr(self, points: tuple[int, ...], data: bytes) -> float:
+    def _psnr(self, rates: tuple[Rate, ...], data: bytes) -> float:
         errors = []
         reader = ContainerReader(io.BytesIO(data), DecodeLimits.unlimited())
         for tile, pixels in Decoding(self.model, reader).tiles():
             reference = self.colour[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
             errors.append(float(np.square(pixels.astype(np.float64) - reference).sum()))
-        self._errors[points] = errors
+        self._errors[rates] = errors
         return float(-10 * np.log10(max(sum(errors) / self.colour.size, 1e-10) / 255**2))
 
 

@@ -106,12 +106,13 @@ class Refiner:
         colour: (H, W, C) pixels of the whole image, C 1 or 3.
         tile: The tile.
         point: Rate point.
+        price: Price of errors, over what is usual at the rate point.
 
     Raises:
         UnsupportedError: If the model's entropy model cannot be relaxed.
     """
 
-    def __init__(self, model: ImageModel, colour: Pixels, tile: Tile, point: int) -> None:
+    def __init__(self, model: ImageModel, colour: Pixels, tile: Tile, point: int, price: float = 1.0) -> None:
         entropy = getattr(model, "entropy", None)
         if not isinstance(entropy, RefinableEntropy):
             raise UnsupportedError(f"A {type(model).__name__} cannot refine latents: encode with effort none")
@@ -119,7 +120,7 @@ class Refiner:
         with torch.inference_mode(mode=False), torch.no_grad():
             self.q = torch.tensor([point])
             self.size = latent_size(model, tile)
-            self.synthesis = _Synthesis(model, colour, tile, self.q)
+            self.synthesis = _Synthesis(model, colour, tile, self.q, price)
 
     @property
     def latent(self) -> Tensor:
@@ -214,9 +215,10 @@ class _Synthesis:
         colour: (H, W, C) pixels of the whole image.
         tile: The tile.
         q: (1,) rate point.
+        price: Price of errors, over what is usual at the rate point.
     """
 
-    def __init__(self, model: ImageModel, colour: Pixels, tile: Tile, q: Tensor) -> None:
+    def __init__(self, model: ImageModel, colour: Pixels, tile: Tile, q: Tensor, price: float) -> None:
         self.model, self.q = model, q
         height, width, channels = colour.shape
         reach = -(-model.synthesis_halo * model.stride // model.multiple) * model.multiple
@@ -231,7 +233,7 @@ class _Synthesis:
         self.blocks = _blocks(seen, model.stride)
         self.origin = (wide.y, wide.x)
         self.colour = colour
-        self.price = float(model.rate_lambda(q)) * _LAMBDA * 255**2 / channels
+        self.price = price * float(model.rate_lambda(q)) * _LAMBDA * 255**2 / channels
 
     def __call__(self, y: Tensor) -> float:
         """Return the price in bits for a dequantised latent (1, M, h, w) of the tile."""
@@ -299,7 +301,14 @@ def _blocks(area: Tile, stride: int) -> list[Tile]:
 
 
 def encode_refined(
-    model: ImageModel, colour: Pixels, tile: Tile, point: int, effort: str, progress: Progress | None = None
+    model: ImageModel,
+    colour: Pixels,
+    tile: Tile,
+    point: int,
+    effort: str,
+    progress: Progress | None = None,
+    *,
+    price: float = 1.0,
 ) -> RangeWriter:
     """Encode a tile with whichever of its latents costs less, the refined one or the analysis' own.
 
@@ -310,6 +319,7 @@ def encode_refined(
         point: Rate point.
         effort: A key of :data:`SCHEDULES`.
         progress: Called with the share done, 0 to 1.
+        price: Price of errors, over what is usual at the rate point.
 
     Returns:
         What was written.
@@ -317,7 +327,7 @@ def encode_refined(
     Raises:
         UnsupportedError: If the model's entropy model cannot be relaxed.
     """
-    refiner = Refiner(model, colour, tile, point)
+    refiner = Refiner(model, colour, tile, point, price)
     plain, refined = RangeWriter(), RangeWriter()
     costs = []
     for writer in (plain, refined):

@@ -286,7 +286,13 @@ class ImageLight(ImageModel):
 
     def encode(self, y: Tensor, q: Tensor, writer: SymbolWriter) -> Tensor:
         """Write one latent (1, M, h, w), gain not applied, at an integer rate point (1,); see :class:`Hyperprior`."""
-        return self.entropy.encode(self.scale(y, q), q, writer, side=y, weight=self.error_weight(q))
+        return self.encode_priced(y, q, writer, 1.0)
+
+    def encode_priced(self, y: Tensor, q: Tensor, writer: SymbolWriter, price: float) -> Tensor:
+        """Write one latent as :meth:`encode` does, its errors at ``price`` times what the rate point says."""
+        weight = self.error_weight(q)
+        weight = None if weight is None else price * weight
+        return self.entropy.encode(self.scale(y, q), q, writer, side=y, weight=weight)
 
     def error_weight(self, q: Tensor) -> Tensor | None:
         """Return what a squared error of one unit costs in each channel of y, (M,) bits, at a rate point (1,).
