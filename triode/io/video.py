@@ -1,13 +1,13 @@
 """Video files: read as 8-bit YUV 4:2:0, whole or a few frames at a time, and written without loss.
 
-Anything that FFmpeg (PyAV) decodes is read. FFV1 in Matroska is written by it; y4m is written here in plain Python.
+Anything that FFmpeg (PyAV) decodes is read; `triode.io.video_writing` writes.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import islice
@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triode.errors import BitstreamError, LimitExceededError, UnsupportedError
-from triode.io.files import atomic_write
-from triode.io.pyav import import_av, open_input, typed_errors
+from triode.io.pyav import open_input, typed_errors
+from triode.io.video_writing import COLORSPACES, FULL, LIMITED, SoundFeed, planes_to_frame, write_clip
 from triode.media import Clip
 
 if TYPE_CHECKING:
     from av import VideoFrame
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "READABLE", "ClipReader", "frame_to_planes", "planes_to_frame"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "READABLE", "ClipReader", "SoundFeed", "frame_to_planes", "planes_to_frame"]
 __all__ += ["read_clip", "write_clip"]
 
 MAX_BYTES: Final = 4 << 30
@@ -46,16 +46,12 @@ Planes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
 # ITU-T H.273 (2016), table 4: matrix coefficients. 0 are RGB, 2 unspecified.
 _MATRICES: Final = {1: "bt709", 5: "bt601", 6: "bt601"}
-_COLORSPACES: Final = {"bt709": 1, "bt601": 5}
 _UNSAID: Final = (0, 2)
-_FULL, _LIMITED = 2, 1
 _RGB: Final = ("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "pal8", "x2rgb", "x2bgr", "bayer")
-# SWS_BICUBIC, SWS_FULL_CHR_H_INP, SWS_ACCURATE_RND, SWS_BITEXACT: the same bytes on every machine.
+# SWS_BICUBIC, SWSFULL_CHR_H_INP, SWS_ACCURATE_RND, SWS_BITEXACT: the same bytes on every machine.
 _SCALER: Final = 0x4 | 0x4000 | 0x40000 | 0x80000
 _STANDARD_HEIGHT: Final = 576
-_SLICED_SIZE: Final = 64
 _SPOOL: Final = 1 << 26
-_FORMATS: Final = {"mkv": "mkv", "y4m": "y4m"}
 
 
 class ClipReader:
@@ -64,7 +60,8 @@ class ClipReader:
     Other samples than 8-bit 4:2:0 are converted by libswscale (bicubic, deeper ones by ordered dither): matrix and
     range stay what they are, RGB becomes BT.709 in the limited range. Where the file names no matrix it is BT.709 above
     576 lines, or else BT.601, as players take it. A rotation by quarter turns that the file asks for is applied. Pixels
-    that are not square stay so, interlaced frames stay woven, and frames of varying duration come at their mean rate.
+    that are not square stay so, and interlaced frames stay woven. Where frames do not come at their mean rate, as far
+    as the clock of the file can tell, clips have the times of the file.
 
     Attributes:
         width: Width in pixels, of frames as they are shown.
@@ -73,6 +70,10 @@ class ClipReader:
         matrix: ``bt709`` or ``bt601``.
         full_range: Whether luma runs from 0 to 255.
         frames: Number of frames that the file declares; None where it does not say.
+        tick: Seconds of a tick of the file's clock.
+        primaries: Colour primaries, a code of ITU-T H.273; 2 where the file does not say.
+        transfer: Transfer characteristics, likewise.
+        aspect: Width over height of the shape of a pixel, of frames as they are shown.
         format: What the file is, such as ``matroska,webm ffv1 yuv420p``.
 
     Args:
@@ -118,6 +119,12 @@ class ClipReader:
             self.rate = Fraction(rate) if rate else Fraction(25)
             self.matrix, self.full_range = _colour(self._next)
             self.frames = stream.frames or None
+            self.tick = Fraction(stream.time_base or 1 / self.rate)
+            self.primaries = int(self._next.color_primaries) or 2
+            self.transfer = int(self._next.color_trc) or 2
+            aspect = Fraction(stream.codec_context.sample_aspect_ratio or 1) or Fraction(1)
+            self.aspect = 1 / aspect if self._turns % 2 else aspect
+            self._clock = _Clock(self.rate, self.tick)
             self.format = f"{container.format.name} {stream.codec_context.name} {self._next.format.name}"
             self._stack = stack.pop_all()
         self._closed = False
@@ -149,8 +156,11 @@ class ClipReader:
         """
         if count < 1:
             raise ValueError(f"Argument `count` must be positive, but got {count}")
-        frames = list(islice(self.planes(), count))
-        return self._clip(frames) if frames else None
+        frames, times = [], []
+        for planes in islice(self.planes(), count):
+            frames.append(planes)
+            times.append(self._clock.time)
+        return self._clip(frames, times) if frames else None
 
     def skip(self, count: int) -> int:
         """Pass over frames; return how many there were to pass over, at most `count`."""
@@ -161,8 +171,8 @@ class ClipReader:
 
     def __iter__(self) -> Iterator[Clip]:
         """Yield the rest, each frame as a clip of one."""
-        for frame in self.planes():
-            yield self._clip([frame])
+        while (clip := self.read(1)) is not None:
+            yield clip
 
     def close(self) -> None:
         """Close the file, if this reader opened it."""
@@ -192,11 +202,56 @@ class ClipReader:
             raise UnsupportedError("size or format of the frames change in the middle of the video")
         with typed_errors("video"):
             self._next = next(self._decoded, None)
+        self._clock.see(frame.pts)
         return frame
 
-    def _clip(self, frames: list[Planes]) -> Clip:
+    def _clip(self, frames: list[Planes], times: list[Fraction | None]) -> Clip:
         y, u, v = (np.stack(planes) for planes in zip(*frames, strict=True))
-        return Clip(y, u, v, self.rate, self.matrix, self.full_range)
+        # Once the clock is off the grid it stays so; frames of a batch before that lie on it.
+        known = tuple(self._clock.grid(n, len(times)) if time is None else time for n, time in enumerate(times))
+        return Clip(
+            y,
+            u,
+            v,
+            self.rate,
+            self.matrix,
+            self.full_range,
+            None if times[-1] is None else known,
+            self.primaries,
+            self.transfer,
+            self.aspect,
+        )
+
+
+class _Clock:
+    """Tells when frames are shown, in seconds since the first.
+
+    Attributes:
+        time: When the last frame seen is shown; None as long as frame n is shown at n / rate, to a tick.
+    """
+
+    def __init__(self, rate: Fraction, tick: Fraction) -> None:
+        self._rate, self._tick = rate, tick
+        self._first: int | None = None
+        self._seen = 0
+        self._last = Fraction(-1)
+        self._regular = True
+        self.time: Fraction | None = None
+
+    def see(self, stamp: int | None) -> None:
+        """Take the time stamp of the next frame; None, or one that goes back, is put at the usual distance."""
+        if self._first is None:
+            self._first = stamp or 0
+        usual = self._seen / self._rate
+        time = usual if stamp is None else (stamp - self._first) * self._tick
+        self._regular = self._regular and abs(time - usual) <= self._tick
+        self.time = None if self._regular else (time if time > self._last else self._last + 1 / self._rate)
+        self._last = usual if self.time is None else self.time
+        self._seen += 1
+
+    def grid(self, place: int, count: int) -> Fraction:
+        """Return when frame `place` of the last `count` would be shown at the mean rate."""
+        return (self._seen - count + place) / self._rate
 
 
 def read_clip(
@@ -225,6 +280,7 @@ def read_clip(
     if start < 0 or (stop is not None and stop <= start):
         raise ValueError(f"Arguments `start` and `stop` must be 0 <= start < stop, but got {start} and {stop}")
     frames: list[Planes] = []
+    times: list[Fraction | None] = []
     with ClipReader(source, form) as reader:
         found = reader.skip(start)
         size = 0
@@ -233,62 +289,16 @@ def read_clip(
             if max_bytes is not None and size > max_bytes:
                 raise LimitExceededError(f"the video takes more memory than max_bytes={max_bytes}; read a part of it")
             frames.append(planes)
+            times.append(reader._clock.time)
         if not frames:
             raise UnsupportedError(f"the video has {found} frames, and none at {start}")
-        return reader._clip(frames)
-
-
-def write_clip(target: Path | BinaryIO, clips: Clip | Iterable[Clip], fmt: str | None = None) -> None:
-    """Write a clip without loss, as FFV1 in Matroska (every frame on its own, from 64 x 64 with checksums) or as y4m.
-
-    y4m holds no colour matrix; a reader guesses it by the height.
-
-    Args:
-        target: A path, replaced if it exists, with no partial file if writing fails; or a binary file.
-        clips: The clip, or its parts in order, so that it need not be in memory.
-        fmt: ``mkv`` or ``y4m``; None to go by the suffix of the path, Matroska where there is none.
-
-    Raises:
-        ValueError: If there are no parts, or they differ in size, rate or colour.
-        UnsupportedError: If the format is not written, or PyAV is missing for Matroska.
-        OSError: If the file cannot be written.
-    """
-    name = fmt or (target.suffix if isinstance(target, Path) else "") or "mkv"
-    kind = _FORMATS.get(name.lower().lstrip("."))
-    if kind is None:
-        raise UnsupportedError(f"video is not written as {name!r}; known are .mkv .y4m")
-    parts = _alike((clips,) if isinstance(clips, Clip) else clips)
-    first = next(parts, None)
-    if first is None:
-        raise ValueError("Argument `clips` must hold a clip, but it is empty")
-    with ExitStack() as stack:
-        file = stack.enter_context(atomic_write(target, overwrite=True)) if isinstance(target, Path) else target
-        write = _write_y4m if kind == "y4m" else _write_mkv
-        write(file, first, parts)
+        return reader._clip(frames, times)
 
 
 def frame_to_planes(frame: VideoFrame) -> Planes:
     """Copy the planes of a frame in ``yuv420p`` or ``yuvj420p``."""
     y, u, v = _copies(frame)
     return y, u, v
-
-
-def planes_to_frame(clip: Clip, index: int) -> VideoFrame:
-    """Return frame `index` of a clip for an encoder of PyAV, with its time, matrix and range.
-
-    Raises:
-        UnsupportedError: If PyAV is missing.
-    """
-    av = import_av("video")
-    frame: VideoFrame = av.VideoFrame(clip.width, clip.height, "yuv420p")
-    for plane, values in zip(frame.planes, (clip.y[index], clip.u[index], clip.v[index]), strict=True):
-        padded = np.frombuffer(cast(Any, plane), np.uint8).reshape(plane.height, plane.line_size)
-        padded[:, : plane.width] = values
-    frame.pts = index
-    frame.time_base = 1 / clip.rate
-    frame.colorspace = _COLORSPACES[clip.matrix]
-    frame.color_range = _FULL if clip.full_range else _LIMITED
-    return frame
 
 
 def _kind(frame: VideoFrame) -> tuple[str, int, int]:
@@ -307,8 +317,8 @@ def _colour(frame: VideoFrame) -> tuple[str, bool]:
     """Return matrix and range of a frame."""
     if _is_rgb(frame):
         return "bt709", False
-    full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")
-    full = full or (_is_grey(frame) and frame.color_range != _LIMITED)
+    full = frame.color_range == FULL or frame.format.name.startswith("yuvj")
+    full = full or (_is_grey(frame) and frame.color_range != LIMITED)
     code = int(frame.colorspace)
     if code in _UNSAID:
         return ("bt709" if frame.height > _STANDARD_HEIGHT else "bt601"), full
@@ -327,13 +337,13 @@ def _planes(frame: VideoFrame, matrix: str, *, full_range: bool) -> Planes:
             (y,) = _copies(frame.reformat(format="gray", interpolation=_SCALER))
             neutral = np.full(((y.shape[0] + 1) // 2, (y.shape[1] + 1) // 2), 128, np.uint8)
             return y, neutral, neutral.copy()
-        there = _FULL if full_range else _LIMITED
+        there = FULL if full_range else LIMITED
         converted = frame.reformat(
             format="yuv420p",
-            src_colorspace=_COLORSPACES[matrix],
-            dst_colorspace=_COLORSPACES[matrix],
+            src_colorspace=COLORSPACES[matrix],
+            dst_colorspace=COLORSPACES[matrix],
             interpolation=_SCALER,
-            src_color_range=_FULL if _is_rgb(frame) else there,
+            src_color_range=FULL if _is_rgb(frame) else there,
             dst_color_range=there,
         )
         return frame_to_planes(converted)
@@ -349,50 +359,3 @@ def _copies(frame: VideoFrame) -> list[NDArray[np.uint8]]:
 
 def _turned(plane: NDArray[np.uint8], turns: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(plane, turns)) if turns else plane
-
-
-def _alike(parts: Iterable[Clip]) -> Iterator[Clip]:
-    """Pass on parts of one clip, and refuse what does not fit the first."""
-    first: tuple[Any, ...] | None = None
-    for part in parts:
-        facts = (part.width, part.height, part.rate, part.matrix, part.full_range)
-        first = first or facts
-        if facts != first:
-            raise ValueError(f"Parts of a clip must agree in size, rate and colour, but got {first} and {facts}")
-        yield part
-
-
-def _write_y4m(file: BinaryIO, first: Clip, rest: Iterator[Clip]) -> None:
-    colour = "FULL" if first.full_range else "LIMITED"
-    rate = f"F{first.rate.numerator}:{first.rate.denominator}"
-    head = f"YUV4MPEG2 W{first.width} H{first.height} {rate} Ip A1:1 C420mpeg2 XCOLORRANGE={colour}\n"
-    file.write(head.encode("ascii"))
-    part: Clip | None = first
-    while part is not None:
-        for planes in zip(part.y, part.u, part.v, strict=True):
-            file.write(b"FRAME\n" + b"".join(plane.tobytes() for plane in planes))
-        part = next(rest, None)
-
-
-def _write_mkv(file: BinaryIO, first: Clip, rest: Iterator[Clip]) -> None:
-    av = import_av("video")
-    options = {"fflags": "+bitexact"}  # no random identifiers: the same clip makes the same file
-    with av.open(file, "w", format="matroska", options=options) as container:
-        stream = container.add_stream("ffv1", rate=first.rate)
-        stream.width, stream.height, stream.pix_fmt = first.width, first.height, "yuv420p"
-        # FFmpeg's version 3 cuts a frame into slices, for which a small one has no room.
-        small = min(first.width, first.height) < _SLICED_SIZE
-        stream.options = {"level": "1" if small else "3", "g": "1", **({} if small else {"slicecrc": "1"})}
-        context = stream.codec_context
-        context.colorspace = _COLORSPACES[first.matrix]
-        context.color_range = _FULL if first.full_range else _LIMITED
-        done = 0
-        part: Clip | None = first
-        while part is not None:
-            for index in range(part.frames):
-                frame = planes_to_frame(part, index)
-                frame.pts = done
-                container.mux(stream.encode(frame))
-                done += 1
-            part = next(rest, None)
-        container.mux(stream.encode(None))

@@ -1,0 +1,128 @@
+"""Where groups of pictures are coded: in this process, or in several at once; the results are the same bytes in order.
+
+An engine is anything with the methods of :class:`GopEngine`: another one spreads the groups over a cluster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Final, Protocol
+
+import torch
+
+from triode.codecs.gop import Gop
+from triode.codecs.gop_encoder import CodedGop, encode_gop
+from triode.container import VideoHead
+from triode.errors import CodecError
+from triode.models.base import VideoModel
+
+__all__ = ["GopEngine", "ProcessEngine", "SerialEngine"]
+
+_THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class GopEngine(Protocol):
+    """Codes groups of pictures."""
+
+    def run(self, model: VideoModel, head: VideoHead, gops: Iterable[Gop], point: int) -> Iterator[CodedGop]:
+        """Yield each group coded at a rate point, in order; takes no more groups at a time than it codes at once."""
+        ...
+
+
+class SerialEngine:
+    """Codes one group after another in this process."""
+
+    def run(self, model: VideoModel, head: VideoHead, gops: Iterable[Gop], point: int) -> Iterator[CodedGop]:
+        """Yield each group coded at a rate point, in order."""
+        for gop in gops:
+            yield encode_gop(model, head, gop, point)
+
+
+class ProcessEngine:
+    """Codes several groups at once, each in a process of one thread.
+
+    Args:
+        jobs: Number of processes.
+
+    Raises:
+        ValueError: If that is not positive.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        if jobs < 1:
+            raise ValueError(f"Argument `jobs` must be positive, but got {jobs}")
+        self.jobs = jobs
+
+    def run(self, model: VideoModel, head: VideoHead, gops: Iterable[Gop], point: int) -> Iterator[CodedGop]:
+        """Yield each group coded at a rate point, in order.
+
+        Raises:
+            CodecError: If a process dies.
+        """
+        # A fork would copy the locks of libraries with threads.
+        context = multiprocessing.get_context("spawn")
+        waiting: deque[Future[CodedGop]] = deque()
+        with _one_thread_each():
+            pool = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_begin, initargs=(model, head, point))
+            try:
+                for gop in gops:
+                    waiting.append(pool.submit(_work, gop))
+                    if len(waiting) > self.jobs:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            except BrokenProcessPool as error:
+                raise CodecError("a process that coded frames died, perhaps for lack of memory") from error
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes started meanwhile compute in one thread; libraries read these variables when they are loaded."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+_job: tuple[VideoModel, VideoHead, int] | None = None
+
+
+def _begin(model: VideoModel, head: VideoHead, point: int) -> None:
+    """Prepare a worker process."""
+    global _job
+    # Ctrl-C reaches every process of a terminal; the parent alone decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _job = (model, head, point)
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(gop: Gop) -> CodedGop:
+    if _job is None:
+        raise RuntimeError("the process was not prepared")
+    model, head, point = _job
+    return encode_gop(model, head, gop, point)

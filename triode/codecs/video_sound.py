@@ -1,0 +1,154 @@
+"""The sound of a video: packets on their way into its units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Final, Protocol
+
+import numpy as np
+
+from triode.codecs.sound_encoding import BLOCK, SoundSource, chunk_frames
+from triode.codecs.sources import model_of
+from triode.codecs.streaming import StreamDecoder, StreamFormat, UnitStream
+from triode.container import DecodeLimits, Packet, SoundTrack, TrackMethod, Unit, pack_packet, unpack_packet
+from triode.container.track import TriodeSound, pack_triode_sound, unpack_triode_sound
+from triode.errors import UnsupportedError
+from triode.media import Sound, SoundPacket
+from triode.models.base import AudioModel
+from triode.models.weights import Loaded, load_weights
+
+__all__ = ["CopiedSound", "PacketSource", "SoundOfVideo", "TriodeSoundOfVideo", "decode_triode_sound"]
+
+_MOST_LEAD: Final = (1 << 32) - 1
+
+
+class PacketSource(Protocol):
+    """What gives the coded packets of a recording, such as `triode.io.tracks.PacketReader`.
+
+    Attributes:
+        tick: Seconds of a tick.
+        lead: Ticks from the first packet to the first frame of the video, 0 if the packet is the later one.
+        header: Matroska file with the track and its first packet.
+    """
+
+    tick: Fraction
+    lead: int
+    header: bytes
+
+    def until(self, seconds: Fraction | None) -> list[SoundPacket]:
+        """Return the next packets, those that begin before a time, or all that are left where it is None."""
+
+
+class SoundOfVideo(Protocol):
+    """What gives a video's sound group by group.
+
+    Attributes:
+        track: What the file says of it.
+    """
+
+    track: SoundTrack
+
+    def until(self, seconds: Fraction | None) -> list[Packet]:
+        """Return the next packets, those that begin before a time, or all that are left where it is None."""
+
+
+class CopiedSound:
+    """Packets as they are.
+
+    Args:
+        source: What gives them.
+    """
+
+    def __init__(self, source: PacketSource) -> None:
+        self._source = source
+        self._lead = min(source.lead, _MOST_LEAD)
+        self.track = SoundTrack(TrackMethod.COPIED, Fraction(source.tick), source.header, self._lead)
+
+    def until(self, seconds: Fraction | None) -> list[Packet]:
+        """Return the next packets."""
+        packets = self._source.until(seconds)
+        return [Packet(max(p.time + self._lead, 0), max(p.duration, 0), p.data) for p in packets]
+
+
+class TriodeSoundOfVideo:
+    """Sound that is coded by a model on its way; it begins with the first frame.
+
+    Args:
+        weights: Model and name.
+        source: The samples.
+        point: Rate point, 0 to 63.
+        seconds: About how long the packets are.
+    """
+
+    def __init__(self, weights: Loaded[AudioModel], source: SoundSource, point: int, seconds: float = 1.0) -> None:
+        model, info = weights.model, weights.info
+        frames = chunk_frames(model, seconds)
+        self._source = source
+        self._stream = UnitStream(model, source.rate, source.channels, point, frames)
+        self._tick = Fraction(frames * model.hop, model.sample_rate)
+        self._units: list[Unit] = []
+        self._ended = False
+        digests = (bytes.fromhex(info.entropy_digest)[:4], bytes.fromhex(info.synthesis_digest)[:4])
+        sound = TriodeSound(info.name, *digests, source.channels, source.rate, frames)
+        self.track = SoundTrack(TrackMethod.TRIODE, self._tick, pack_triode_sound(sound))
+
+    def until(self, seconds: Fraction | None) -> list[Packet]:
+        """Return the next packets."""
+        packets: list[Packet] = []
+        while (unit := self._next(seconds)) is not None:
+            packets.append(Packet(unit.index, 1, pack_packet(unit)))
+        return packets
+
+    def _next(self, seconds: Fraction | None) -> Unit | None:
+        """Return the next unit, if it begins before a time."""
+        while not self._units and not self._ended:
+            block = self._source.read(BLOCK)
+            self._ended = not block.shape[1]
+            self._units += self._stream.finish() if self._ended else self._stream.push(block)
+        due = self._units and (seconds is None or self._units[0].index * self._tick < seconds)
+        return self._units.pop(0) if due else None
+
+
+def decode_triode_sound(
+    track: SoundTrack,
+    packets: Sequence[SoundPacket],
+    weights: Loaded[AudioModel] | None = None,
+    *,
+    limits: DecodeLimits | None = None,
+) -> Sound:
+    """Decode sound that Triode coded; packets that are missing among the others are concealed.
+
+    Args:
+        track: What the video says of it.
+        packets: Its packets, or those of a part of it.
+        weights: Model and name; None for what the track names.
+        limits: What the packets may ask for.
+
+    Returns:
+        The sound, which begins when the first packet does. The last frame of the model may end in some silence.
+
+    Raises:
+        UnsupportedError: If the sound was copied.
+        ModelMismatchError: If the weights are missing, or others than the encoder's.
+        CodecError: If the track or a packet is damaged.
+    """
+    if track.method is not TrackMethod.TRIODE:
+        raise UnsupportedError("the sound of this video was copied: another codec decodes it")
+    said, limits = unpack_triode_sound(track.codec), limits or DecodeLimits()
+    if weights is None:
+        weights = load_weights(model_of(said.model, None), AudioModel)  # type: ignore[type-abstract]
+    fmt = StreamFormat(said.model, said.entropy_digest, said.rate, said.channels, said.chunk_frames)
+    decoder = StreamDecoder(weights, fmt, conceal=True, limits=limits)
+    blocks = [np.zeros((said.channels, 0), np.float32)]
+    units = [unpack_packet(packet.data, limits) for packet in packets]
+    size = 0
+    for unit in units:
+        # A part counts from its own first packet.
+        moved = replace(unit, index=max(unit.index - units[0].index, 0))
+        blocks.append(decoder.push(pack_packet(moved)))
+        size += blocks[-1].nbytes
+        limits.check_memory_bytes(2 * size, "the decoded samples")
+    blocks.append(decoder.finish())
+    return Sound(np.concatenate(blocks, axis=1), said.rate)

@@ -1,0 +1,179 @@
+"""Video files, written without loss: through FFmpeg's libraries (PyAV), or as y4m in plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
+
+import numpy as np
+
+from triode.errors import UnsupportedError
+from triode.io.files import atomic_write
+from triode.io.pyav import import_av
+from triode.io.tracks import PacketWriter
+from triode.media import Clip, SoundPacket
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+__all__ = ["COLORSPACES", "FULL", "LIMITED", "SoundFeed", "planes_to_frame", "write_clip"]
+
+# ITU-T H.273 (2016), table 4: matrix coefficients; and FFmpeg's codes of the ranges.
+COLORSPACES: Final = {"bt709": 1, "bt601": 5}
+FULL, LIMITED = 2, 1
+_SLICED_SIZE: Final = 64
+_FORMATS: Final = {"mkv": "matroska", "mp4": "mp4", "y4m": "y4m"}
+
+
+class SoundFeed(Protocol):
+    """What gives the packets of a sound track while a clip is written.
+
+    Attributes:
+        header: What :attr:`triode.io.tracks.PacketReader.header` said.
+        tick: Seconds of a tick of the sound.
+    """
+
+    header: bytes
+    tick: Fraction
+
+    def take(self) -> list[SoundPacket]:
+        """Return the packets that came with the parts of the clip that were given since the last call."""
+
+
+def write_clip(
+    target: Path | BinaryIO, clips: Clip | Iterable[Clip], fmt: str | None = None, sound: SoundFeed | None = None
+) -> None:
+    """Write a clip without loss.
+
+    It becomes FFV1 in Matroska (every frame on its own, from 64 x 64 with checksums), H.264 without loss in MP4, which
+    takes an encoder that FFmpeg may lack, or y4m. Times of frames are kept to the clock of the container, a thousandth
+    of a second in Matroska; y4m has none, nor a colour matrix, which a reader guesses by the height, nor sound.
+
+    Args:
+        target: A path, replaced if it exists, with no partial file if writing fails; or a binary file.
+        clips: The clip, or its parts in order, so that it need not be in memory.
+        fmt: ``mkv``, ``mp4`` or ``y4m``; None to go by the suffix of the path, Matroska where there is none.
+        sound: Packets of a sound track that are copied into the file.
+
+    Raises:
+        ValueError: If there are no parts, or they differ in size, rate or colour.
+        UnsupportedError: If the format is not written, holds no such sound, or PyAV or an encoder is missing.
+        OSError: If the file cannot be written.
+    """
+    name = fmt or (target.suffix if isinstance(target, Path) else "") or "mkv"
+    kind = _FORMATS.get(name.lower().lstrip("."))
+    if kind is None:
+        raise UnsupportedError(f"video is not written as {name!r}; known are .mkv .mp4 .y4m")
+    parts = _alike((clips,) if isinstance(clips, Clip) else clips)
+    first = next(parts, None)
+    if first is None:
+        raise ValueError("Argument `clips` must hold a clip, but it is empty")
+    with ExitStack() as stack:
+        file = stack.enter_context(atomic_write(target, overwrite=True)) if isinstance(target, Path) else target
+        if kind == "y4m":
+            if sound is not None:
+                raise UnsupportedError("y4m holds no sound")
+            _write_y4m(file, first, parts)
+        else:
+            _write_av(file, first, parts, kind, sound)
+
+
+def planes_to_frame(clip: Clip, index: int) -> VideoFrame:
+    """Return frame `index` of a clip for an encoder of PyAV, with its time, matrix and range.
+
+    Raises:
+        UnsupportedError: If PyAV is missing.
+    """
+    av = import_av("video")
+    frame: VideoFrame = av.VideoFrame(clip.width, clip.height, "yuv420p")
+    for plane, values in zip(frame.planes, (clip.y[index], clip.u[index], clip.v[index]), strict=True):
+        padded = np.frombuffer(cast(Any, plane), np.uint8).reshape(plane.height, plane.line_size)
+        padded[:, : plane.width] = values
+    frame.pts = index
+    frame.time_base = 1 / clip.rate
+    frame.colorspace = COLORSPACES[clip.matrix]
+    frame.color_range = FULL if clip.full_range else LIMITED
+    return frame
+
+
+def _alike(parts: Iterable[Clip]) -> Iterator[Clip]:
+    """Pass on parts of one clip, and refuse what does not fit the first."""
+    first: tuple[Any, ...] | None = None
+    for part in parts:
+        facts = (part.width, part.height, part.rate, part.matrix, part.full_range)
+        first = first or facts
+        if facts != first:
+            raise ValueError(f"Parts of a clip must agree in size, rate and colour, but got {first} and {facts}")
+        yield part
+
+
+def _write_y4m(file: BinaryIO, first: Clip, rest: Iterator[Clip]) -> None:
+    colour = "FULL" if first.full_range else "LIMITED"
+    rate = f"F{first.rate.numerator}:{first.rate.denominator}"
+    head = f"YUV4MPEG2 W{first.width} H{first.height} {rate} Ip A1:1 C420mpeg2 XCOLORRANGE={colour}\n"
+    file.write(head.encode("ascii"))
+    part: Clip | None = first
+    while part is not None:
+        for planes in zip(part.y, part.u, part.v, strict=True):
+            file.write(b"FRAME\n" + b"".join(plane.tobytes() for plane in planes))
+        part = next(rest, None)
+
+
+def _write_av(file: BinaryIO, first: Clip, rest: Iterator[Clip], form: str, sound: SoundFeed | None) -> None:
+    av = import_av("video")
+    # No random identifiers: the same clip makes the same file.
+    with ExitStack() as stack:
+        container = stack.enter_context(av.open(file, "w", format=form, options={"fflags": "+bitexact"}))
+        stream = _lossless(container, first, form)
+        tracks = None if sound is None else PacketWriter(container, sound.header, sound.tick)
+        if tracks is not None:
+            stack.callback(tracks.close)
+        done = 0
+        part: Clip | None = first
+        while part is not None:
+            for index in range(part.frames):
+                frame = planes_to_frame(part, index)
+                time = done / part.rate if part.times is None else part.times[index]
+                frame.pts, frame.time_base = (
+                    round(time / stream.codec_context.time_base),
+                    stream.codec_context.time_base,
+                )
+                container.mux(stream.encode(frame))
+                done += 1
+            if tracks is not None and sound is not None:
+                tracks.write(sound.take())
+            part = next(rest, None)
+        container.mux(stream.encode(None))
+        if tracks is not None and sound is not None:
+            tracks.write(sound.take())
+
+
+def _lossless(container: Any, clip: Clip, form: str) -> Any:
+    """Add a stream for a clip."""
+    codec = "ffv1" if form == "matroska" else "libx264"
+    try:
+        stream = container.add_stream(codec, rate=clip.rate)
+    except ValueError as error:
+        raise UnsupportedError(f"this FFmpeg lacks the encoder {codec}, which .mp4 needs; .mkv needs none") from error
+    stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, "yuv420p"
+    if codec == "ffv1":
+        # FFmpeg's version 3 cuts a frame into slices, for which a small one has no room.
+        small = min(clip.width, clip.height) < _SLICED_SIZE
+        stream.options = {"level": "1" if small else "3", "g": "1", **({} if small else {"slicecrc": "1"})}
+    else:
+        stream.options = {"qp": "0", "preset": "veryfast"}
+    context = stream.codec_context
+    context.colorspace = COLORSPACES[clip.matrix]
+    context.color_range = FULL if clip.full_range else LIMITED
+    context.color_primaries, context.color_trc = clip.primaries, clip.transfer
+    context.sample_aspect_ratio = clip.aspect
+    context.time_base = _clock_of(clip)
+    return stream
+
+
+def _clock_of(clip: Clip) -> Fraction:
+    """Return the clock that a clip is encoded by: that of its rate, or a finer one where frames come at other times."""
+    return 1 / clip.rate if clip.times is None else Fraction(1, 90_000)
