@@ -1,6 +1,6 @@
 """Encode and decode real media with the bundled weights through the command line; print rate and quality.
 
-Run by ``make demo``. Needs the core dependencies only.
+Run by ``make demo``. Needs the core dependencies only; where the package pesq is installed, PESQ is printed too.
 """
 
 from __future__ import annotations
@@ -11,10 +11,17 @@ import math
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+
+from triode.errors import CodecError
+from triode.eval.metrics import metric
+from triode.io.audio import read_sound
+from triode.models.weights import default_weights
 
 HERE = Path(__file__).parent
 QUALITIES = (10, 30, 50, 70, 90)
@@ -29,7 +36,7 @@ def triode(*args: object) -> dict[str, object]:
     return answer
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """Return the PSNR of two uint8 arrays in dB."""
     return -10 * math.log10(max(1e-10, float(np.mean((a.astype(float) - b.astype(float)) ** 2)) / 255**2))
 
@@ -61,10 +68,45 @@ def photo(path: Path, folder: Path) -> None:
         print(f"{row}   {size:>8,} bytes, {value:>5.2f} dB", flush=True)
 
 
+def has_weights_for_sound() -> bool:
+    """Say whether there are weights that a recording is coded with by default."""
+    try:
+        default_weights("audio")
+    except CodecError:
+        return False
+    return True
+
+
+def recording(path: Path, folder: Path) -> None:
+    """Code a recording at five qualities and print a table."""
+    original = read_sound(path)
+    print(
+        f"{path.name}: {original.seconds:.1f} s of speech at {original.rate} Hz, {path.stat().st_size:,} bytes as WAV"
+    )
+    if not has_weights_for_sound():
+        print("skipped: no weights for sound are installed")
+        return
+    metrics = ["mel", "si-sdr", *(["pesq"] if find_spec("pesq") else [])]
+    print(
+        f"{'quality':>8} {'bytes':>8} {'kb/s':>7} {'mel dist.':>10} {'SI-SDR':>9}"
+        + f"{'PESQ':>7}" * ("pesq" in metrics)
+    )
+    for quality in QUALITIES:
+        coded, decoded = folder / f"speech-{quality}.tri", folder / f"speech-{quality}.wav"
+        answer = triode("encode", path, "-o", coded, "-q", quality)
+        triode("decode", coded, "-o", decoded)
+        back = read_sound(decoded)
+        mel, sdr, *pesq = (metric(name).measure(back, original) for name in metrics)
+        row = f"{quality:>8} {coded.stat().st_size:>8,} {answer['kbps']:>7.2f} {mel:>10.3f} {sdr:>6.2f} dB"
+        print(row + "".join(f"{value:>7.2f}" for value in pesq), flush=True)
+
+
 def main() -> None:
     """Run the demonstration."""
     with tempfile.TemporaryDirectory() as folder:
         photo(HERE / "kodim23.png", Path(folder))
+        print()
+        recording(HERE / "kathleen-a0133.wav", Path(folder))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ ALLOWED = {
     "train": {*CHAIN, *LEAVES, "media", "eval", "triode"},
     "cli": {*CHAIN, *LEAVES, "media", "eval", "train", "triode"},
     "__main__": {"cli"},
-    "triode": {*CHAIN, *LEAVES, "media", "eval"},
+    "api": {*CHAIN, *LEAVES, "media"},
+    "triode": {*CHAIN, *LEAVES, "media", "eval", "api"},
 }
 CORE = {"constriction", "numpy", "PIL", "safetensors", "torch", "tqdm"}
 # Packages beyond the core that a part may import at the top of a module, because nothing loads that part without them.

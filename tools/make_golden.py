@@ -2,8 +2,9 @@
 
     python tools/make_golden.py [--list]
 
-Writes ``tests/golden/NAME.tri`` and its facts into ``tests/golden/golden.json`` for every case that has none yet. Cases
-that stand are never made again: a change that breaks one is a change of the format.
+Writes ``tests/golden/NAME.tri`` and its facts into ``tests/golden/golden.json`` for every case that has none yet and
+whose weights are in the package. Cases that stand are never made again: a change that breaks one is a change of the
+format.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from triode.codecs.audio import AudioCodec
 from triode.codecs.image import ImageCodec
 from triode.container import ContainerReader
-from triode.media import Picture
+from triode.media import Picture, Sound
+from triode.models import weights
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -50,6 +53,47 @@ def with_alpha() -> Picture:
     return Picture(np.concatenate([sample(200, 100, 96, 64), ramp], axis=2), icc=b"not a real profile", exif=b"MM\0*")
 
 
+@dataclass(frozen=True, slots=True)
+class SoundCase:
+    """A recording and how to code it."""
+
+    sound: Callable[[], Sound]
+    quality: float
+    model: str
+    chunk_seconds: float = 1.0
+
+
+def voice(seconds: float, rate: int, channels: int = 1, *, silent: tuple[int, ...] = ()) -> Sound:
+    """Return a sound like voices and instruments: harmonics that glide and come and go, and breath.
+
+    Channels differ in how loud the parts are; the second half of the `silent` ones is digital silence.
+    """
+    rng, t = np.random.default_rng(7), np.arange(max(1, round(seconds * rate))) / rate
+    x = 0.02 * rng.normal(size=(channels, len(t)))
+    for base, glide in ((118.0, 21.0), (311.0, 4.0)):
+        phase = 2 * np.pi * (base * t + glide * (1 - np.cos(2.3 * t)) / 2.3)
+        for k in range(1, 16):
+            swell = np.clip(np.sin(rng.uniform(2, 6) * t + rng.uniform(0, 6)) + 0.4, 0, None)
+            x += rng.uniform(0.7, 1, (channels, 1)) * swell * np.sin(k * phase + rng.uniform(0, 6)) / k**1.3
+    x *= 0.4 / np.abs(x).max()
+    for channel in silent:
+        x[channel, len(t) // 2 :] = 0
+    return Sound(x.astype(np.float32), rate)
+
+
+def sound_cases(model: str, rate: int) -> dict[str, SoundCase]:
+    """Return the cases of weights for sound, which work at this rate."""
+    cases = {
+        "voice": SoundCase(lambda: voice(2.4, rate), 50, model),
+        "best": SoundCase(lambda: voice(0.7, rate), 100, model),
+        "stereo": SoundCase(lambda: voice(1.3, 44_100, 2), 30, model),
+        "silence": SoundCase(lambda: voice(2.2, 22_050, 3, silent=(0, 2)), 40, model),
+        "sample": SoundCase(lambda: voice(0, 8_000), 60, model),
+        "indexed": SoundCase(lambda: voice(6, rate), 0, model, chunk_seconds=0.08),
+    }
+    return {f"{model}-{name}": case for name, case in cases.items()}
+
+
 CASES = {
     "image-light.v1-photo": Case(lambda: Picture(sample(160, 80, 256, 192)), 50, "image-light.v1"),
     "image-light.v1-best": Case(lambda: Picture(sample(0, 0, 120, 90)), 100, "image-light.v1"),
@@ -58,18 +102,54 @@ CASES = {
     "image-light.v1-alpha": Case(with_alpha, 60, "image-light.v1"),
     "image-light.v1-tiles": Case(lambda: Picture(sample(100, 50, 330, 150)), 40, "image-light.v1", tile_log2=7),
 }
+SOUND_CASES = {
+    **sound_cases("audio-light-speech.v1", 16_000),
+    **sound_cases("audio-light-general.v1", 48_000),
+}
 
 
-def facts(data: bytes, picture: Picture) -> dict[str, object]:
-    """Return what a later decoder must find in a file."""
-    decoded = ImageCodec().decode(data).pixels
-    error = np.mean((decoded.astype(float) - picture.pixels) ** 2)
-    return {
+def bundled(model: str) -> bool:
+    """Whether weights are in the package."""
+    return (Path(weights.__file__).parent / f"{model}.safetensors").is_file()
+
+
+def due() -> dict[str, Case | SoundCase]:
+    """Return the cases that there must be files of."""
+    return {name: case for name, case in {**CASES, **SOUND_CASES}.items() if bundled(case.model)}
+
+
+def psnr(decoded: np.ndarray, picture: Picture) -> float:
+    """Return the PSNR of pixels in dB."""
+    error = float(np.mean((decoded.astype(float) - picture.pixels) ** 2))
+    return float(-10 * np.log10(max(error, 1e-6) / 255**2))
+
+
+def snr(decoded: np.ndarray, sound: Sound) -> float:
+    """Return the ratio of samples to their error in dB."""
+    error = float(np.square(decoded.astype(float) - sound.samples).sum())
+    return float(10 * np.log10(np.square(sound.samples.astype(float)).sum() / max(error, 1e-12)))
+
+
+def encode(case: Case | SoundCase) -> tuple[bytes, dict[str, object]]:
+    """Return the file of a case, and what a later decoder must find in it."""
+    if isinstance(case, SoundCase):
+        sound = case.sound()
+        data = AudioCodec(case.model, chunk_seconds=case.chunk_seconds).encode(sound, quality=case.quality).data
+        assert data is not None  # noqa: S101  # no target was given
+        decoded = AudioCodec().decode(data)
+        special: dict[str, object] = {"rate": decoded.rate, "snr": round(snr(decoded.samples, sound), 2)}
+        shape = decoded.samples.shape
+    else:
+        picture = case.picture()
+        data = ImageCodec(case.model, tile_log2=case.tile_log2).encode(picture, quality=case.quality).data
+        pixels = ImageCodec().decode(data).pixels
+        special, shape = {"psnr": round(psnr(pixels, picture), 2)}, pixels.shape
+    return data, {
         "bytes": len(data),
         "crc32": zlib.crc32(data),
-        "shape": list(decoded.shape),
+        "shape": list(shape),
         "symbols_crc32": [u.symbols_crc32 for u in ContainerReader(io.BytesIO(data)).units()],
-        "psnr": round(float(-10 * np.log10(max(error, 1e-6) / 255**2)), 2),
+        **special,
     }
 
 
@@ -80,16 +160,13 @@ def main() -> None:
     a = parser.parse_args()
     index = GOLDEN / "golden.json"
     known = json.loads(index.read_text()) if index.exists() else {}
-    missing = [name for name in CASES if name not in known]
+    missing = {name: case for name, case in due().items() if name not in known}
     print("missing:", ", ".join(missing) or "none", file=sys.stderr)
     if a.list:
         return
-    for name in missing:
-        case = CASES[name]
-        picture = case.picture()
-        data = ImageCodec(case.model, tile_log2=case.tile_log2).encode(picture, quality=case.quality).data
+    for name, case in missing.items():
+        data, known[name] = encode(case)
         (GOLDEN / f"{name}.tri").write_bytes(data)
-        known[name] = facts(data, picture)
     index.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 

@@ -1,7 +1,7 @@
 """Triode: learned codecs for images, audio and video.
 
-`encode` and `decode` go from a picture to bytes and back; `open` and `save` do it with files. Importing this module
-loads neither torch nor NumPy: they come with the first call that needs them.
+`encode` and `decode` go from a picture or a recording to bytes and back; `open` and `save` do it with files. Importing
+this module loads neither torch nor NumPy: they come with the first call that needs them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping as _Mapping
 from pathlib import Path as _Path
 from types import MappingProxyType as _MappingProxyType
-from types import TracebackType as _TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from triode.errors import (
@@ -28,15 +27,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import nn
 
+    from triode.api import File
+    from triode.codecs.audio import AudioCodec, AudioInfo, EncodedSound
     from triode.codecs.image import Encoded, ImageCodec, ImageInfo
     from triode.container import DecodeLimits
-    from triode.media import Picture
+    from triode.media import Picture, Sound
 
 __all__ = [
+    "AudioCodec",
+    "AudioInfo",
     "BitstreamError",
     "CodecError",
     "DecodeLimits",
     "Encoded",
+    "EncodedSound",
     "EntropyMismatchError",
     "File",
     "ImageCodec",
@@ -44,6 +48,7 @@ __all__ = [
     "LimitExceededError",
     "ModelMismatchError",
     "Picture",
+    "Sound",
     "TruncatedError",
     "UnsupportedError",
     "VerifyError",
@@ -60,37 +65,50 @@ __all__ = [
 
 _LAZY: _Mapping[str, str] = _MappingProxyType(
     {
+        "AudioCodec": "triode.codecs.audio",
+        "AudioInfo": "triode.codecs.audio",
         "DecodeLimits": "triode.container",
         "Encoded": "triode.codecs.image",
+        "EncodedSound": "triode.codecs.audio",
+        "File": "triode.api",
         "ImageCodec": "triode.codecs.image",
         "ImageInfo": "triode.codecs.image",
         "Picture": "triode.media",
+        "Sound": "triode.media",
     }
 )
 
 
 def encode(
-    image: Any,
+    media: Any,
     *,
     quality: float | None = None,
     model: str | None = None,
     bpp: float | None = None,
+    kbps: float | None = None,
     size: int | None = None,
     psnr: float | None = None,
+    rate: int | None = None,
     convert: bool = False,
     strip: bool = False,
 ) -> bytes:
-    """Encode an image.
+    """Encode an image or a recording.
 
     Args:
-        image: A Pillow image, whose ICC, EXIF and XMP are kept and whose EXIF orientation is applied; a NumPy array
+        media: A Pillow image, whose ICC, EXIF and XMP are kept and whose EXIF orientation is applied; a NumPy array
             (H, W) or (H, W, C) uint8; a tensor (C, H, W) uint8 or floating-point in 0..1; or a `Picture`. C is 1
             (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA). Alpha is stored without loss.
+            Or a `Sound`; with `rate`, a NumPy array or a tensor (T,) or (C, T), floating-point in -1..1 or int16; or
+            the path of a recording (WAV, FLAC, MP3, Opus, Ogg and more, by its suffix), which is read block by block.
+            Recordings have 1 to 8 channels.
         quality: 0 to 100, the same meaning for every model; 50 if no other target is given.
-        model: Name of the weights or path of a `.safetensors`; None for the default.
-        bpp: Largest rate of the file in bits a pixel, instead of a quality.
+        model: Name of the weights or path of a `.safetensors`; None for the default, of a recording by its sample rate
+            and channels.
+        bpp: Largest rate of the file in bits a pixel, instead of a quality; images only.
+        kbps: Largest rate of the file in thousand bits a second, instead of a quality; recordings only.
         size: Largest file in bytes, instead of a quality.
-        psnr: Smallest PSNR in dB, instead of a quality.
+        psnr: Smallest PSNR in dB, instead of a quality; images only.
+        rate: Samples per second, where `media` is an array or a tensor of samples.
         convert: Whether CMYK, YCbCr, CIELAB, 16-bit and float Pillow images may be converted to 8-bit.
         strip: Whether to leave out the metadata.
 
@@ -99,18 +117,30 @@ def encode(
 
     Raises:
         TypeError: Another kind of object.
-        ValueError: Another shape or range, or more than one target.
+        ValueError: Another shape or range, more than one target, or a target for another kind of media.
+        CodecError: A recording's file that is damaged or of an unknown format.
         UnsupportedError: An animation, pixels that need `convert`, a target that no quality reaches.
         ModelMismatchError: The weights are not installed.
+        OSError: A recording's file cannot be read.
     """
-    from triode.codecs.image import ImageCodec
-    from triode.io.arrays import to_picture
+    from triode.api import encode_to
 
-    picture = to_picture(image, convert=convert, strip=strip)
-    return ImageCodec(model).encode(picture, quality=quality, bpp=bpp, size=size, psnr=psnr).data
+    return encode_to(
+        None,
+        media,
+        rate=rate,
+        model=model,
+        quality=quality,
+        bpp=bpp,
+        kbps=kbps,
+        size=size,
+        psnr=psnr,
+        convert=convert,
+        strip=strip,
+    )
 
 
-def decode(data: bytes | BinaryIO, *, model: str | None = None, limits: DecodeLimits | None = None) -> Image:
+def decode(data: bytes | BinaryIO, *, model: str | None = None, limits: DecodeLimits | None = None) -> Image | Sound:
     """Decode a `.tri` file.
 
     Args:
@@ -119,18 +149,18 @@ def decode(data: bytes | BinaryIO, *, model: str | None = None, limits: DecodeLi
         limits: What the file may ask for; None for `DecodeLimits()`.
 
     Returns:
-        A Pillow image of mode L, LA, RGB or RGBA, its ICC profile, EXIF and XMP in `info`.
+        A Pillow image of mode L, LA, RGB or RGBA, its ICC profile, EXIF and XMP in `info`; or a `Sound` of exactly the
+        samples, channels and rate that were encoded.
 
     Raises:
         CodecError: The file is damaged, exceeds the limits, or its model is not installed.
     """
-    from triode.codecs.image import ImageCodec
-    from triode.io.pil import picture_to_pil
+    from triode.api import decode_to_memory, find_codec
 
-    return picture_to_pil(ImageCodec(model, limits=limits).decode(data))
+    return decode_to_memory(*find_codec(data, model, limits))
 
 
-def info(source: bytes | BinaryIO | str | _Path, *, limits: DecodeLimits | None = None) -> ImageInfo:
+def info(source: bytes | BinaryIO | str | _Path, *, limits: DecodeLimits | None = None) -> ImageInfo | AudioInfo:
     """Read what a `.tri` file says of itself, without decoding it.
 
     Args:
@@ -141,17 +171,17 @@ def info(source: bytes | BinaryIO | str | _Path, *, limits: DecodeLimits | None 
         CodecError: The file is damaged or exceeds the limits.
         OSError: It cannot be opened.
     """
-    from triode.codecs.image import ImageCodec
+    from triode.api import find_codec
 
-    codec = ImageCodec(limits=limits)
     if isinstance(source, (str, _Path)):
-        with _Path(source).open("rb") as file:
-            return codec.info(file)
-    return codec.info(source)
+        with _Path(source).open("rb") as opened:
+            return info(opened, limits=limits)
+    codec, file = find_codec(source, None, limits)
+    return codec.info(file)
 
 
-def verify(source: bytes | BinaryIO | str | _Path, *, limits: DecodeLimits | None = None) -> ImageInfo:
-    """Check a `.tri` file: every checksum, and every symbol, which are decoded; no pixels are made.
+def verify(source: bytes | BinaryIO | str | _Path, *, limits: DecodeLimits | None = None) -> ImageInfo | AudioInfo:
+    """Check a `.tri` file: every checksum, and every symbol, which are decoded; no pixels or samples are made.
 
     Args:
         source: Its bytes, a binary file, or a path.
@@ -164,58 +194,13 @@ def verify(source: bytes | BinaryIO | str | _Path, *, limits: DecodeLimits | Non
         CodecError: The file does not check, or its model is not installed.
         OSError: It cannot be opened.
     """
-    from triode.codecs.image import verify as check
+    from triode.api import find_codec
 
     if isinstance(source, (str, _Path)):
-        with _Path(source).open("rb") as file:
-            return check(file, limits=limits)
-    return check(source, limits=limits)
-
-
-class File:
-    """An open `.tri` file; `triode.open` makes it.
-
-    Use it in a `with` statement, or close it.
-    """
-
-    def __init__(self, source: BinaryIO, *, model: str | None = None, limits: DecodeLimits | None = None) -> None:
-        """Read what the file says of itself; `source` must be able to seek, and becomes this object's to close."""
-        from triode.codecs.image import ImageCodec
-
-        self._source = source
-        self._codec = ImageCodec(model, limits=limits)
-        self._info = self._codec.info(source)
-
-    @property
-    def info(self) -> ImageInfo:
-        """What the file says of itself."""
-        return self._info
-
-    def read(self) -> Image:
-        """Decode the image.
-
-        Raises:
-            CodecError: The file is damaged, or its model is not installed.
-            ValueError: The file is closed.
-        """
-        from triode.io.pil import picture_to_pil
-
-        self._source.seek(0)
-        return picture_to_pil(self._codec.decode(self._source))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._source.close()
-
-    def __enter__(self) -> File:
-        """Return this object."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: _TracebackType | None
-    ) -> None:
-        """Close the file."""
-        self.close()
+        with _Path(source).open("rb") as opened:
+            return verify(opened, limits=limits)
+    codec, file = find_codec(source, None, limits)
+    return codec.verify(file)
 
 
 def open(path: str | _Path, *, model: str | None = None, limits: DecodeLimits | None = None) -> File:
@@ -227,12 +212,15 @@ def open(path: str | _Path, *, model: str | None = None, limits: DecodeLimits | 
         limits: What the file may ask for.
 
     Returns:
-        An object whose `info` says what the file is, and whose `read()` decodes it.
+        An object whose `info` says what the file is, and whose `read()` decodes it. Of a recording, `file[a:b]` decodes
+        samples a to b, and `blocks()` all of it in bounded memory.
 
     Raises:
         CodecError: The file is damaged or exceeds the limits.
         OSError: It cannot be opened.
     """
+    from triode.api import File
+
     source = _Path(path).open("rb")  # noqa: SIM115  # `File` closes it
     try:
         return File(source, model=model, limits=limits)
@@ -243,27 +231,31 @@ def open(path: str | _Path, *, model: str | None = None, limits: DecodeLimits | 
 
 def save(
     path: str | _Path,
-    image: Any,
+    media: Any,
     *,
     quality: float | None = None,
     model: str | None = None,
     bpp: float | None = None,
+    kbps: float | None = None,
     size: int | None = None,
     psnr: float | None = None,
+    rate: int | None = None,
     convert: bool = False,
     strip: bool = False,
     overwrite: bool = True,
 ) -> None:
-    """Encode an image to a file, which appears whole or not at all.
+    """Encode an image or a recording to a file, which appears whole or not at all.
 
     Args:
         path: The file, usually with the suffix `.tri`. Its folder must exist.
-        image: As for `encode`.
+        media: As for `encode`.
         quality: As for `encode`.
         model: As for `encode`.
         bpp: As for `encode`.
+        kbps: As for `encode`.
         size: As for `encode`.
         psnr: As for `encode`.
+        rate: As for `encode`.
         convert: As for `encode`.
         strip: As for `encode`.
         overwrite: Whether an existing file may be replaced.
@@ -273,13 +265,23 @@ def save(
         OSError: The file cannot be written.
         CodecError: As for `encode`, as are TypeError and ValueError.
     """
-    from triode.io.files import atomic_write, check_target
+    from triode.api import encode_to
+    from triode.io.files import atomic_write
 
-    target = _Path(path)
-    check_target(target, overwrite=overwrite)
-    data = encode(image, quality=quality, model=model, bpp=bpp, size=size, psnr=psnr, convert=convert, strip=strip)
-    with atomic_write(target, overwrite=overwrite) as file:
-        file.write(data)
+    with atomic_write(_Path(path), overwrite=overwrite) as file:
+        encode_to(
+            file,
+            media,
+            rate=rate,
+            model=model,
+            quality=quality,
+            bpp=bpp,
+            kbps=kbps,
+            size=size,
+            psnr=psnr,
+            convert=convert,
+            strip=strip,
+        )
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
@@ -338,12 +340,17 @@ def create_model(name: str, *, pretrained: bool = False, **changes: Any) -> nn.M
 
 def _weights_of(name: str) -> str:
     """Return the weights that `name` means: themselves, or the default or newest of the architecture of that name."""
+    from contextlib import suppress
+
     from triode.models.weights import default_weights, list_weights
 
     found = [weights.name for weights in list_weights() if weights.architecture == name]
     if not found or name in found:
         return name
-    defaults = {default_weights(weights.media) for weights in list_weights() if weights.architecture == name}
+    defaults = set()
+    for media in {weights.media for weights in list_weights() if weights.architecture == name}:
+        with suppress(ModelMismatchError):  # this medium has no default here
+            defaults.add(default_weights(media))
     return min((key not in defaults, -_version(key), key) for key in found)[2]
 
 

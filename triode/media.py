@@ -8,6 +8,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+Tags = tuple[tuple[str, str], ...]
+"""What a recording says of itself: pairs of key and value. Keys are those of Vorbis comments, in capitals."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
@@ -64,10 +67,12 @@ class Sound:
     Attributes:
         samples: (C, T) float32, nominally in [-1, 1], at least one channel; T may be 0.
         rate: Samples per second.
+        tags: What it says of itself.
     """
 
     samples: NDArray[np.float32]
     rate: int
+    tags: Tags = ()
 
     def __post_init__(self) -> None:
         """Check the array.
@@ -92,6 +97,21 @@ class Sound:
         return float(self.samples.shape[1] / self.rate)
 
 
+@dataclass(frozen=True, slots=True)
+class SoundPacket:
+    """A coded piece of the sound of a video.
+
+    Attributes:
+        time: When it begins, in ticks of the sound since the first frame of the video; may be negative.
+        duration: Ticks that it lasts; 0 where that is not known.
+        data: Its bytes.
+    """
+
+    time: int
+    duration: int
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
     """Frames of video in YUV 4:2:0, 8 bits.
@@ -103,6 +123,11 @@ class Clip:
         rate: Frames per second.
         matrix: Colour matrix, ``bt709`` or ``bt601``.
         full_range: Whether luma runs from 0 to 255 rather than 16 to 235.
+        times: When each frame is shown, in seconds since the first of the video, rising; None where frame n of the
+            video is shown at n / rate.
+        primaries: Colour primaries, a code of ITU-T H.273; 2 where they are not known.
+        transfer: Transfer characteristics, likewise.
+        aspect: Width over height of the shape of a pixel.
     """
 
     y: NDArray[np.uint8]
@@ -111,12 +136,16 @@ class Clip:
     rate: Fraction
     matrix: str = "bt709"
     full_range: bool = False
+    times: tuple[Fraction, ...] | None = None
+    primaries: int = 2
+    transfer: int = 2
+    aspect: Fraction = Fraction(1)
 
     def __post_init__(self) -> None:
         """Check the planes.
 
         Raises:
-            ValueError: If they are not uint8 of shapes that fit, with at least one frame.
+            ValueError: If they are not uint8 of shapes that fit, with at least one frame, or times do not rise.
         """
         t, h, w = self.y.shape if self.y.ndim == 3 else (0, 0, 0)
         chroma = (t, (h + 1) // 2, (w + 1) // 2)
@@ -131,6 +160,10 @@ class Clip:
             raise ValueError(f"Planes must be uint8 in 4:2:0 with at least one frame, but got {found}")
         if self.rate <= 0:
             raise ValueError(f"Argument `rate` must be positive, but got {self.rate}")
+        if self.times is not None and (
+            len(self.times) != t or any(a >= b for a, b in zip(self.times, self.times[1:], strict=False))
+        ):
+            raise ValueError(f"Argument `times` must hold {t} rising times, but got {len(self.times)}")
 
     @property
     def frames(self) -> int:

@@ -8,7 +8,7 @@ it may then meet a defect of a unit before the container meets its own, so a cod
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from abuse.samples import (
     ANYONE,
@@ -18,6 +18,7 @@ from abuse.samples import (
     chunk,
     data,
     done,
+    group,
     head,
     join,
     plain_tiled,
@@ -29,7 +30,11 @@ from abuse.samples import (
     tiled,
     tiled_chunks,
     varint,
+    video,
+    video_chunks,
+    video_head,
     with_index,
+    with_video_index,
 )
 
 from triode.errors import BitstreamError, CodecError, LimitExceededError, TruncatedError, UnsupportedError
@@ -134,7 +139,7 @@ def reserved_values(who: Identity = ANYONE) -> Attacks:
 
     for major in (0, 2, 255):
         yield Attack(f"format version {major}", file(major=major), UnsupportedError)
-    for media in (0, *range(3, 16)):
+    for media in (0, *range(4, 16)):
         yield Attack(f"media kind {media}", file(media=media), UnsupportedError)
     for flags in (0x30, 0x50, 0x90, 0xF0):
         yield Attack(f"flags {flags:#x}", file(flags=flags), UnsupportedError)
@@ -367,6 +372,112 @@ def sounds_out_of_order(who: Identity = ANYONE) -> Attacks:
     yield Attack("byte after a sound of one unit", single_sound(who) + b"\0", BitstreamError)
 
 
+def broken_video_heads(who: Identity = ANYONE) -> Attacks:
+    """`HEAD` payloads of videos with a right CRC-32 and wrong content, or that ask for too much."""
+    unit, end = (b"DATA", data(0, payload=group(0, 0, 1))), (b"DONE", done(1))
+
+    def file(**fields: Any) -> bytes:
+        return join((b"HEAD", video_head(who, **fields)), unit, end)
+
+    for sample in (0x17, 0x27, 0x37, 0x87):
+        yield Attack(f"video samples {sample:#x}", file(sample=sample), UnsupportedError)
+    for display in (0x1C, 0x20, 0x80, 0xE0):
+        yield Attack(f"video display {display:#x}", file(display=display), UnsupportedError)
+    yield Attack("flags of a video", file(flags=0x20), UnsupportedError)
+    yield Attack("SINGLE video", file(flags=0x10), BitstreamError)
+    for name, fields in {
+        "no width": {"sides": (0, 5)},
+        "no height": {"sides": (5, 0)},
+        "side of 2^31": {"sides": (1 << 31, 1)},
+        "no aspect": {"aspect": (0, 1)},
+        "aspect over nothing": {"aspect": (1, 0)},
+        "aspect not in lowest terms": {"aspect": (2, 4)},
+        "no tick": {"tick": (0, 1)},
+        "tick over nothing": {"tick": (1, 0)},
+        "tick not in lowest terms": {"tick": (5, 25)},
+        "no ticks a frame": {"ticks": 0},
+        "no frames a unit": {"most": 0},
+        "65536 frames a unit": {"most": 1 << 16},
+        "ticks of 2^32": {"ticks": 1 << 32},
+    }.items():
+        yield Attack(f"video: {name}", file(**fields), BitstreamError)
+    for sides in ((1 << 20, 1 << 20), ((1 << 31) - 1, (1 << 31) - 1), (178_956_971, 1)):
+        yield Attack(f"video of {sides[0]} x {sides[1]}", file(sides=sides), LimitExceededError)
+    whole = video_head(who)
+    for length in range(len(whole)):
+        yield Attack(f"video HEAD cut to {length} bytes", join((b"HEAD", whole[:length]), unit, end), BitstreamError)
+    yield Attack("video HEAD with a byte too many", join((b"HEAD", whole + b"\0"), unit, end), BitstreamError)
+
+
+def broken_groups(who: Identity = ANYONE) -> Attacks:
+    """Groups of pictures that do not follow each other, or ask for too much."""
+    front, track, *units = video_chunks(who)
+
+    def file(*groups: bytes) -> bytes:
+        chunks = [Chunk(b"DATA", data(i, payload=payload)) for i, payload in enumerate(groups)]
+        return join(front, track, *chunks, (b"DONE", done(len(groups))))
+
+    first = group(0, 0, 3)
+    yield Attack("video begins with frame 1", file(group(1, 0, 3)), BitstreamError)
+    yield Attack("video begins late", file(group(0, 1, 3)), BitstreamError)
+    for name, bad in {
+        "frame left out": group(4, 3, 1),
+        "frames again": group(0, 0, 3),
+        "gap in time": group(3, 4, 1),
+        "back in time": group(3, 2, 1),
+        "no frames": group(3, 3, 0),
+        "more frames than HEAD says": group(3, 3, 9),
+        "frame of no time": group(3, 3, 2, timing=b"\1\1\0"),
+        "durations missing": group(3, 3, 2, timing=b"\1"),
+        "time of 2^48": group(3, 1 << 48, 1),
+    }.items():
+        yield Attack(f"group: {name}", file(first, bad), BitstreamError)
+    yield Attack("group: timing 2", file(first, group(3, 3, 1, timing=b"\2")), UnsupportedError)
+    many = group((1 << 22) - 1, 3, 2)
+    yield Attack("group: more frames than allowed", file(first, many), LimitExceededError)
+    for length in range(5):
+        yield Attack(f"group cut to {length} bytes", file(group(0, 0, 1)[:length]), BitstreamError)
+    yield Attack("video unit missing", join(front, track, units[0], units[2], (b"DONE", done(2))), BitstreamError)
+    yield Attack("video with ALPH", join(front, (b"ALPH", b"\1x"), *units, (b"DONE", done(3))), BitstreamError)
+    yield Attack("trak twice", join(front, track, track, *units, (b"DONE", done(3))), BitstreamError)
+    yield Attack("trak after a unit", join(front, units[0], track, *units[1:], (b"DONE", done(3))), BitstreamError)
+    for count in (0, 2, 4, (1 << 32) - 1):
+        yield Attack(
+            f"video DONE counts {count} of 3", join(front, track, *units, (b"DONE", done(count))), BitstreamError
+        )
+    yield Attack("video without DONE", join(front, track, *units), TruncatedError)
+    yield Attack("video without units", join(front, track, (b"DONE", done(0))), BitstreamError)
+    yield Attack("byte after a video", video(who) + b"\0", BitstreamError)
+    for spans in (
+        ((3, 3), (2, 9), (2, 1)),
+        ((3, 3), (2, 8), (1, 1)),
+        ((3, 3), (0, 9), (1, 1)),
+        ((3, 3), (2, 0), (1, 1)),
+    ):
+        yield Attack(f"video index says {spans}", with_video_index([front, track, *units], spans), BitstreamError)
+
+
+def track_elsewhere(who: Identity = ANYONE) -> Attacks:
+    """A sound track where there is no video."""
+    front, *units = tiled_chunks(who)
+    yield Attack("image with trak", join(front, (b"trak", b"\0\1\1\0"), *units, (b"DONE", done(6))), BitstreamError)
+    front, *units = sound_chunks(who)
+    yield Attack("sound with trak", join(front, (b"trak", b"\0\1\1\0"), *units, (b"DONE", done(3))), BitstreamError)
+
+
+def valid_videos(who: Identity = ANYONE) -> Iterator[tuple[str, bytes]]:
+    """The videos that the attacks vary, and some at the limits of what there may be: these must be read."""
+    yield "video", video(who)
+    yield "video without an index", join(*video_chunks(who), (b"DONE", done(3)))
+    one = (b"DATA", data(0, payload=group(0, 0, 1)))
+    for name, fields in {
+        "one frame": {},
+        "slowest clock": {"tick": ((1 << 32) - 1, 1), "ticks": (1 << 32) - 1},
+        "longest groups": {"most": (1 << 16) - 1},
+    }.items():
+        yield f"video: {name}", join((b"HEAD", video_head(who, **fields)), one, (b"DONE", done(1)))
+
+
 ATTACKS: tuple[Callable[[Identity], Attacks], ...] = (
     foreign_files,
     huge_images,
@@ -381,6 +492,9 @@ ATTACKS: tuple[Callable[[Identity], Attacks], ...] = (
     huge_sounds,
     broken_sound_heads,
     sounds_out_of_order,
+    broken_video_heads,
+    broken_groups,
+    track_elsewhere,
 )
 
 

@@ -178,3 +178,56 @@ def tiled(who: Identity = ANYONE) -> bytes:
 def plain_tiled(who: Identity = ANYONE) -> bytes:
     """Return a file of six units without an index."""
     return join(*tiled_chunks(who), (b"DONE", done(6)))
+
+
+def video_head(
+    who: Identity = ANYONE,
+    *,
+    sides: tuple[int, int] = (7, 5),
+    sample: int = 0x07,
+    display: int = 0,
+    aspect: tuple[int, int] = (1, 1),
+    tick: tuple[int, int] = (1, 25),
+    ticks: int = 1,
+    most: int = 8,
+    flags: int = 0,
+) -> bytes:
+    """Return the payload of the `HEAD` of a video, BT.709."""
+    numbers = b"".join(map(varint, (*aspect, *tick, ticks, most)))
+    fields = b"".join(map(varint, sides)) + bytes([sample, 2, 2, 1, display]) + numbers
+    return bytes([1, 3 | flags, len(who.model)]) + who.model + who.entropy + who.synthesis + fields
+
+
+def group(first: int, start: int, frames: int, *, timing: bytes = b"\0", sound: bytes = b"", kind: int = 0) -> bytes:
+    """Return the payload of a group of pictures, the first frame of `kind`, the others inter frames."""
+    times = varint(start % 2**32) + varint(start >> 32)
+    coded = b"".join(bytes([20 | (64 if i else kind << 6)]) + b"\1f" for i in range(frames))
+    return varint(first) + times + varint(frames) + timing + varint(len(sound)) + sound + coded
+
+
+def video_chunks(who: Identity = ANYONE) -> list[Chunk]:
+    """Return the chunks before the end of a video of six frames in three groups, with sound."""
+    groups = (
+        group(0, 0, 3, sound=b"\5\0\0\2\3abc"),
+        group(3, 3, 2, timing=b"\1\2\7"),
+        group(5, 12, 1),
+    )
+    head, track = Chunk(b"HEAD", video_head(who)), Chunk(b"trak", b"\0\1\x40\0mka")
+    return [head, track, *(Chunk(b"DATA", data(i, payload=payload)) for i, payload in enumerate(groups))]
+
+
+def with_video_index(chunks: list[Chunk], spans: tuple[tuple[int, int], ...] = ((3, 3), (2, 9), (1, 1))) -> bytes:
+    """Return a video of these chunks with `indx` and `DONE` put behind them; `spans` are frames and ticks."""
+    at, before, table, units = len(SIGNATURE), 0, b"", 0
+    for kind, payload in chunks:
+        if kind == b"DATA":
+            frames, ticks = spans[units]
+            table += varint(at - before) + varint(frames) + varint(ticks) + b"\0"
+            before, units = at, units + 1
+        at += len(chunk(kind, payload))
+    return join(*chunks, (b"indx", table), (b"DONE", done(units, len(chunk(b"indx", table)))))
+
+
+def video(who: Identity = ANYONE) -> bytes:
+    """Return a video of three groups with an index."""
+    return with_video_index(video_chunks(who))

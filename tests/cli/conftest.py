@@ -11,9 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli import fake_codec
+from models.tiny_audio import tiny_sound_model, tone
 from PIL import Image
 
 from triode.cli.main import main
+from triode.io.audio import write_sound
+from triode.media import Sound
+from triode.models.weights import save_weights
+
+SOUND_MODEL = "tiny-light.v1"
+SOUND_RATE = 8000
 
 
 class Stream(io.TextIOWrapper):
@@ -80,6 +87,32 @@ def real_triode(folder, monkeypatch):
         return Result(code, out.raw_bytes.getvalue(), err.raw_bytes.getvalue().decode())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def sound_home(tmp_path_factory):
+    """A folder with weights for sound, which nobody trained."""
+    folder = tmp_path_factory.mktemp("sound-home")
+    save_weights(
+        tiny_sound_model(), folder / f"{SOUND_MODEL}.safetensors", name=SOUND_MODEL, architecture="audio-light"
+    )
+    return folder
+
+
+@pytest.fixture
+def sounds(triode, sound_home, monkeypatch):
+    """Return a function that runs the command line with weights for sound in reach; images have the stand-in."""
+    monkeypatch.setenv("TRIODE_HOME", str(sound_home))
+    return triode
+
+
+def make_talk(path, seconds=0.5, channels=1, rate=SOUND_RATE, tags=(), fmt=None):
+    """Write a small recording and return its path."""
+    count = round(seconds * rate)
+    samples = np.stack([tone(max(count, 1), seed, rate)[:count] for seed in range(channels)])
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_sound(Path(path), Sound(samples, rate, tags), fmt=fmt)
+    return Path(path)
 
 
 def make_photo(path, width=12, height=8, mode="RGB", **options):

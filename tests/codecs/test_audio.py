@@ -26,6 +26,7 @@ from triode.container import (
     pack_sound_unit,
     read_sound_unit,
 )
+from triode.container.audio import MAX_CHUNK_FRAMES
 from triode.entropy.coder import RangeReader
 from triode.errors import (
     BitstreamError,
@@ -169,6 +170,17 @@ class TestRoundTrip:
         quiet = tiny_codec().encode(Sound(np.zeros((2, 5000), np.float32), RATE))
         assert not tiny_codec().decode(quiet.data).samples.any()
         assert {layout.coded for layout in layouts_of(quiet.data)} == {b""}
+
+    @pytest.mark.parametrize("peak", [1e-45, 1e-38, 1e-12, 4e-8])
+    def test_what_24_bits_cannot_hold_is_silence(self, peak):
+        faint = smooth_sound(2, 1000)
+        faint *= np.float32(peak) / np.abs(faint).max()
+        data = tiny_codec().encode(Sound(faint, RATE), quality=100).data
+        assert {layout.coded for layout in layouts_of(data)} == {b""}
+        assert not tiny_codec().decode(data).samples.any()
+        heard = faint * np.float32(2.0**-22 / np.abs(faint).max())
+        data = tiny_codec().encode(Sound(heard, RATE), quality=100).data
+        assert {layout.levels for layout in layouts_of(data)} != {(None, None)}
 
     def test_read_only_and_strided_samples(self):
         samples = np.asfortranarray(smooth_sound(2, 900))[::-1, ::2]
@@ -381,6 +393,12 @@ class TestEncoded:
     def test_chunks_out_of_range(self, seconds):
         with pytest.raises(ValueError, match="`chunk_seconds`"):
             AudioCodec(chunk_seconds=seconds)
+
+    def test_chunks_are_never_longer_than_the_format_allows(self):
+        weights = tiny_sound(4, rate=48_000)
+        found = AudioCodec(weights, chunk_seconds=3600).stream_encoder(48_000, 1).format.chunk_frames
+        assert MAX_CHUNK_FRAMES - 4 < found <= MAX_CHUNK_FRAMES
+        assert found % 4 == 0
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
     def test_samples_that_cannot_be_coded(self, value):
@@ -690,13 +708,25 @@ class TestConcealment:
             part = tiny_codec().decode(damaged, start=3500, stop=4500, conceal=True).samples
         assert np.array_equal(part, whole[:, 3500:4500])
 
+    @pytest.mark.parametrize("lost", [(0, 1, 2, 3, 4, 5, 6), (3, 4, 5, 6, 7, 8, 9), (2, 3, 4, 5, 6, 7, 8)])
+    def test_ranges_where_all_is_lost(self, data, lost):
+        """They are concealed as the whole is, as long as there is an intact chunk anywhere."""
+        damaged = self.drop(data, *lost)
+        with pytest.warns(UserWarning, match="concealed"):
+            whole = tiny_codec().decode(damaged, conceal=True).samples
+        with pytest.warns(UserWarning, match="concealed"):
+            part = tiny_codec().decode(damaged, start=4100, stop=4700, conceal=True).samples
+        assert np.array_equal(part, whole[:, 4100:4700])
+
     def test_intact_files_are_not_changed(self, data, whole, recwarn):
         assert np.array_equal(tiny_codec().decode(data, conceal=True).samples, whole)
         assert not recwarn.list
 
     def test_nothing_is_made_of_nothing(self, data):
-        with pytest.raises(BitstreamError, match="no chunk is intact"):
-            tiny_codec().decode(self.drop(data, *range(10)), conceal=True)
+        wrong = rebuild(data, unit=lambda u: dataclasses.replace(u, symbols_crc32=u.symbols_crc32 ^ 1))
+        for nothing in (self.drop(data, *range(10)), wrong):
+            with pytest.raises(BitstreamError, match="no chunk is intact"):
+                tiny_codec().decode(nothing, conceal=True)
         with pytest.raises(UnsupportedError, match="can seek"):
             tiny_codec().decode(Pipe(data), conceal=True)
 
@@ -737,8 +767,8 @@ class TestAudioLight:
         decoded = AudioCodec().decode(encoded.data).samples
         assert decoded.shape == x.shape
         assert error_db(decoded, x) < -3
-        assert np.array_equal(codec.decode(encoded.data, start=9000, stop=12_345).samples, decoded[:, 9000:12_345])
-        assert codec.verify(encoded.data).chunks == 3
+        assert np.array_equal(codec.decode(encoded.data, start=9000, stop=17_345).samples, decoded[:, 9000:17_345])
+        assert codec.verify(encoded.data).chunks == 2
 
     def test_seams_do_not_show(self, name):
         x = tone(24_000)
@@ -748,11 +778,22 @@ class TestAudioLight:
         seams = [np.arange(i * 4096 - 20, i * 4096 + 20) for i in range(1, 6)]
         assert error_db(first[np.concatenate(seams)], x[np.concatenate(seams)]) < error_db(second, x) + 2
 
+    def test_loaded_and_run_under_autocast(self, tmp_path):
+        path = tmp_path / "narrow-light.v1.safetensors"
+        save_weights(tiny_sound_model(1), path, name="narrow-light.v1", architecture="audio-light")
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            codec = AudioCodec(str(path), chunk_seconds=1)
+            encoded = codec.encode(Sound(tone(9000)[None], 8000))
+            codec.verify(encoded.data)
+            wide = codec.decode(encoded.data).samples
+        assert codec.verify(encoded.data).chunks == 2
+        assert error_db(wide, codec.decode(encoded.data).samples) < -30
+
     def test_weights_of_another_medium(self, weights, name):
         with pytest.raises(ModelMismatchError, match="weights for image"):
             AudioCodec(weights.name).encode(sound())
-        assert isinstance(AudioCodec(name)._weights(), Loaded)
+        assert isinstance(AudioCodec(name)._weights(8000, 1), Loaded)
 
     def test_the_default_encodes(self, name, monkeypatch):
-        monkeypatch.setattr(module, "default_weights", {"audio": name}.__getitem__)
+        monkeypatch.setattr(module, "default_weights", lambda media, **_: {"audio": name}[media])
         assert AudioCodec().encode(Sound(tone(3000)[None], 8000)).model == name

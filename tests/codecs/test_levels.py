@@ -106,7 +106,8 @@ class TestLevels:
     def test_silence_and_extremes(self):
         assert level_of(np.zeros(5, np.float32)) is None
         assert level_of(np.zeros(0, np.float32)) is None
-        assert level_of(np.full(5, 1e-40, np.float32)) == 24
+        assert level_of(np.full(5, 2.0**-24, np.float32)) is None
+        assert level_of(np.full(5, 2.0**-23, np.float32)) == 24
         assert level_of(np.full(5, 65536, np.float32)) == -63
 
     def test_turned_pairs_share_the_lower_level(self):

@@ -244,6 +244,15 @@ class TestUse:
         with pytest.raises(ModelMismatchError, match="no name of weights"):
             AudioCodec().stream_decoder(dataclasses.replace(fmt, model="evil.safetensors"))
 
+    def test_formats_that_ask_for_too_much(self):
+        """A packet of a few bytes makes a whole chunk of silence, so chunks must fit the limits."""
+        fmt = codec().stream_encoder(RATE, 2).format
+        for frames in (1 << 20, 1 << 40):
+            with pytest.raises(LimitExceededError, match="max_memory_bytes"):
+                codec().stream_decoder(dataclasses.replace(fmt, chunk_frames=frames))
+        with pytest.raises(LimitExceededError, match="max_memory_bytes"):
+            codec(limits=DecodeLimits(max_memory_bytes=100_000)).stream_decoder(fmt)
+
     def test_lengths_that_do_not_fit(self):
         packets, fmt = packets_of(smooth_sound(1, 1000))
         for samples in (-1, 1001):

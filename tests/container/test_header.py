@@ -157,7 +157,7 @@ def test_limits(limits, payload):
     unpack_head(payload)
 
 
-@pytest.mark.parametrize(("media", "name"), [(3, "video"), (9, "reserved code 9")])
+@pytest.mark.parametrize(("media", "name"), [(0, "reserved code 0"), (9, "reserved code 9")])
 def test_other_media_are_named(media, name):
     with pytest.raises(UnsupportedError, match=name):
         unpack_head(samples.head(media=media))

@@ -89,7 +89,7 @@ def test_done_of_another_length(length):
 
 
 def test_metadata_by_kind():
-    metadata = Metadata(icc=b"1", exif=b"2", xmp=b"3", text=b"4")
-    assert [metadata.get(kind) for kind in MetadataKind] == [b"1", b"2", b"3", b"4"]
-    assert [kind.value for kind in MetadataKind] == ["iccp", "exif", "xmp_", "text"]
+    metadata = Metadata(icc=b"1", exif=b"2", xmp=b"3", text=b"4", track=b"5")
+    assert [metadata.get(kind) for kind in MetadataKind] == [b"1", b"2", b"3", b"4", b"5"]
+    assert [kind.value for kind in MetadataKind] == ["iccp", "exif", "xmp_", "text", "trak"]
     assert all(Metadata().get(kind) is None for kind in MetadataKind)

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 from models.tiny import TINY, tiny_model
+from models.tiny_vq import tiny_vq
 from torch import nn
 
 from triode.entropy.coder import CountingWriter
 from triode.entropy.exact.layers import exact_twin
 from triode.models.base import ImageModel, Output
-from triode.models.complexity import Complexity, count_macs
+from triode.models.complexity import Complexity, count_macs, count_sound_macs
 from triode.models.layers.gdn import GDN
 from triode.models.registry import create_model
 
@@ -148,3 +149,11 @@ def test_sides_must_be_positive(height, width):
 def test_padding_counts():
     assert count_macs(tiny_model(), 1, 1).kmac_encode > 100 * count_macs(tiny_model(), 64, 64).kmac_encode
     assert np.isfinite(count_macs(tiny_model(), 1, 1).kmac_decode)
+
+
+def test_counts_recurrent_layers():
+    """An LSTM of H channels has two matrices of 4 H x H a layer, and each sees every frame."""
+    plain, two = (count_sound_macs(tiny_vq("encodec", lstm=layers), 4000) for layers in (0, 2))
+    expected = 2 * 2 * 4 * 32 * 32 / 40 / 1000
+    assert two.kmac_encode - plain.kmac_encode == pytest.approx(expected)
+    assert two.kmac_decode - plain.kmac_decode == pytest.approx(expected)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from models.tiny_audio import TINY_SOUND, tiny_sound_model, tone
+from models.tiny_vq import tiny_vq
 
 from triode.codecs.audio import AudioCodec
 from triode.entropy.context.model import ContextModel
@@ -92,7 +93,7 @@ def test_ranges_are_those_of_the_decoded_latent(tool, weights):
     """Symbols of z, decoded by the model's own prior, have the ranges that were noted."""
     found, codec, model, seen = {}, AudioCodec(weights), weights.model, []
     data = codec.encode(recording(3000, 1)).data
-    with pytest.MonkeyPatch.context() as patch, tool.recorded(found):
+    with tool.recorded(found), pytest.MonkeyPatch.context() as patch:
         inner = FactorizedPrior.decode
         patch.setattr(FactorizedPrior, "decode", lambda *a: seen.append(inner(*a)) or seen[-1])
         codec.verify(data)
@@ -117,6 +118,21 @@ def test_codebooks_count_whole(tool):
     assert number == 20 + 40
     assert packed == pytest.approx(20 * 10 + 40 * math.log2(1000))
     assert whole == 20 * 10 + 40 * 10
+
+
+def test_of_a_model_with_codebooks(tool, tmp_path):
+    model = tiny_vq("snac")
+    path = tmp_path / "tiny-snac.v1.safetensors"
+    save_weights(model, path, name="tiny-snac.v1", architecture="snac")
+    weights = load_weights(str(path), AudioModel)
+    sound = Sound(tone(9000, rate=model.sample_rate)[None], model.sample_rate)
+    one, two = (tool.measure(Sound(np.repeat(sound.samples, n, 0), sound.rate), weights, 100) for n in (1, 2))
+    sizes, strides = model.quantizer.codebook_sizes, model.quantizer.strides
+    frames = -(-9000 // (model.hop * model.multiple)) * model.multiple
+    assert one.symbols == two.symbols == sum(frames // n for n in strides)  # equal channels have no side
+    assert one.fixed == pytest.approx(sum(frames // n * math.log2(k) for k, n in zip(sizes, strides, strict=True)) / 8)
+    assert one.strict == one.fixed
+    assert one.coded_bytes < one.file_bytes
 
 
 def test_silence_has_no_symbols(tool, weights):

@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 __all__ = [
     "Parser",
     "add_batch_options",
+    "add_inputs",
     "add_limit_options",
     "add_output_options",
     "add_report_options",
@@ -74,6 +75,14 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def add_inputs(parser: argparse.ArgumentParser, *, folders: bool) -> None:
+    """Add the inputs; `folders` says whether they may be folders."""
+    if folders:
+        parser.add_argument("inputs", nargs="+", metavar="IN", help="file, folder (with -r), or - for standard input")
+    else:
+        parser.add_argument("inputs", nargs="+", metavar="FILE", help="file, or - for standard input")
 
 
 def add_output_options(parser: argparse.ArgumentParser, suffix: str) -> None:

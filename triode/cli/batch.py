@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +20,7 @@ from triode.cli.logs import set_up
 from triode.cli.progress import Progress
 from triode.cli.targets import Job
 
-__all__ = ["Record", "Report", "Task", "run"]
+__all__ = ["Record", "Report", "Task", "convert", "run"]
 
 _GRACE_SECONDS = 5.0
 
@@ -98,6 +99,23 @@ def run(task: Task, jobs: Sequence[Job], report: Report, *, workers: int = 1) ->
             report.tell(outcome, bar)
             bar.advance()
     return codes[0] if len(set(codes)) == 1 else int(any(codes))
+
+
+def convert(task: Task, jobs: Sequence[Job], args: Namespace, what: str) -> int:
+    """Run a task that writes files, as the options of the command line say; see :func:`run`.
+
+    Args:
+        task: What to do.
+        jobs: On what.
+        args: Parsed arguments.
+        what: What the task writes, for messages.
+
+    Raises:
+        UsageError: Standard output would get both data and JSON.
+    """
+    if args.json and any(job.target == STDIO for job in jobs):
+        raise UsageError(f"--json and {what} both want standard output; name a file with -o")
+    return run(task, jobs, Report(json=args.json, quiet=args.quiet, verbose=args.verbose), workers=args.jobs)
 
 
 def _here(task: Task, jobs: Sequence[Job], report: Report, bar: Progress) -> Iterator[Record | Failure]:

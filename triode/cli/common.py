@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from triode.errors import CodecError, LimitExceededError
 
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INTERRUPTED",
+    "SPOOL_BYTES",
     "STDIO",
     "USAGE",
     "Failure",
     "UsageError",
+    "copy_to_stdout",
     "describe",
     "limits_of",
     "open_any",
@@ -29,7 +33,6 @@ __all__ = [
     "refuse_terminal",
     "shown",
     "sniff",
-    "write_stdout",
 ]
 
 STDIO: Final = "-"
@@ -37,8 +40,13 @@ STDIO: Final = "-"
 
 USAGE: Final = 2
 INTERRUPTED: Final = 130
+SPOOL_BYTES: Final = 1 << 26
+"""What temporary files keep in memory before they go to the disk."""
 _PIPE_BYTES: Final = 1 << 30
+_SOUND_PIPE_BYTES: Final = 1 << 34
 _SNIFF_BYTES: Final = 16
+_PIECE_BYTES: Final = 1 << 20
+_SOUND_STARTS: Final = (b".snd", b"caff", b"RF64", b"riff", b"wvpk", b"#!AMR", b"MAC ", b"TTA1")
 
 
 class UsageError(Exception):
@@ -107,30 +115,42 @@ def sniff(start: bytes) -> str | None:
     if start.startswith(SIGNATURE):
         return "triode"
     name = identify(start) or ""
+    if not name and _is_sound(start):
+        return "audio"
     words = {"image": "image", "recording": "audio", "audio": "audio", "video": "video"}
     if name in {"an MPEG-4 or QuickTime file", "an Ogg file"}:
         return "video" if "MPEG" in name else "audio"
     return words.get(name.rsplit(" ", 1)[-1])
 
 
+def _is_sound(start: bytes) -> bool:
+    """Say whether bytes begin a recording of a kind that the container does not name."""
+    if start[:4] == b"FORM":
+        return start[8:12] in {b"AIFF", b"AIFC"}
+    if len(start) > 1 and start[0] == 0xFF and start[1] & 0xE0 == 0xE0:  # MPEG: layer 3, layer 2, AAC
+        layer, version = start[1] >> 1 & 3, start[1] >> 3 & 3
+        return (layer in {1, 2} and version != 1) or start[1] & 0xF6 == 0xF0
+    return start.startswith(_SOUND_STARTS)
+
+
 @contextmanager
 def open_any(name: str) -> Iterator[BinaryIO]:
-    """Open a file, or standard input for `-`, such that it can seek; pipes are read into memory.
+    """Open a file, or standard input for `-`, such that it can seek; pipes are read to a temporary file.
 
     Raises:
-        LimitExceededError: A pipe that does not end within 1 GiB.
+        LimitExceededError: A pipe that does not end within 1 GiB, or 16 GiB where it is a recording.
         UsageError: Standard input is a terminal.
         OSError: The file cannot be opened.
     """
-    with _open(name) as file:
-        yield file if file.seekable() else io.BytesIO(_read_pipe(file, b""))
+    with _open(name) as file, _seekable(file, b"") as seekable:
+        yield seekable
 
 
 @contextmanager
 def open_tri(name: str) -> Iterator[BinaryIO]:
     """Open a `.tri` file, or standard input for `-`, such that it can seek.
 
-    A pipe is read into memory, but only if it begins as a Triode file does.
+    A pipe is read to a temporary file, but only if it begins as a Triode file does.
 
     Raises:
         BitstreamError: A pipe that begins otherwise.
@@ -140,8 +160,8 @@ def open_tri(name: str) -> Iterator[BinaryIO]:
     """
     from triode.container import SIGNATURE
 
-    with _open(name) as file:
-        yield file if file.seekable() else io.BytesIO(_read_pipe(file, SIGNATURE))
+    with _open(name) as file, _seekable(file, SIGNATURE) as seekable:
+        yield seekable
 
 
 @contextmanager
@@ -155,7 +175,12 @@ def _open(name: str) -> Iterator[BinaryIO]:
     yield sys.stdin.buffer
 
 
-def _read_pipe(file: BinaryIO, signature: bytes) -> bytes:
+@contextmanager
+def _seekable(file: BinaryIO, signature: bytes) -> Iterator[BinaryIO]:
+    """Give the file, or what comes from a pipe, which must begin with `signature`."""
+    if file.seekable():
+        yield file
+        return
     start = b""
     while len(start) < _SNIFF_BYTES and (piece := file.read(_SNIFF_BYTES - len(start))):
         start += piece
@@ -163,10 +188,15 @@ def _read_pipe(file: BinaryIO, signature: bytes) -> bytes:
         from triode.container import ContainerReader
 
         ContainerReader(io.BytesIO(start))  # raises, and says what the bytes are instead
-    data = start + file.read(_PIPE_BYTES - len(start) + 1)
-    if len(data) > _PIPE_BYTES:
-        raise LimitExceededError(f"the input is longer than {_PIPE_BYTES} bytes, the most that is read from a pipe")
-    return data
+    most = _SOUND_PIPE_BYTES if sniff(start) == "audio" else _PIPE_BYTES
+    with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
+        size = spool.write(start)
+        while piece := file.read(min(_PIECE_BYTES, most - size + 1)):
+            size += spool.write(piece)
+            if size > most:
+                raise LimitExceededError(f"the input is longer than {most} bytes, the most that is read from a pipe")
+        spool.seek(0)
+        yield cast(BinaryIO, spool)
 
 
 def refuse_terminal() -> None:
@@ -175,8 +205,8 @@ def refuse_terminal() -> None:
         raise UsageError("standard output is a terminal; redirect it, or write to a file with -o")
 
 
-def write_stdout(data: bytes) -> None:
-    """Write binary data to standard output."""
+def copy_to_stdout(file: BinaryIO) -> None:
+    """Copy the rest of a binary file to standard output."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    shutil.copyfileobj(file, sys.stdout.buffer)
     sys.stdout.buffer.flush()

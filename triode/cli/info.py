@@ -6,16 +6,17 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from triode.cli import arguments
-from triode.cli.batch import Report, run
-from triode.cli.common import limits_of, open_tri, shown
+from triode.cli.common import open_tri, shown
+from triode.cli.inspection import add_inspection, describe_file
+from triode.cli.media.kinds import codec_of
 from triode.cli.targets import Job
 from triode.cli.text import table
 
 if TYPE_CHECKING:
+    from triode.codecs.audio import AudioInfo
     from triode.codecs.image import ImageInfo
     from triode.container import DecodeLimits
 
@@ -34,30 +35,25 @@ class InfoRecord:
     """
 
     input: str
-    info: ImageInfo
-
-    @property
-    def bpp(self) -> float:
-        """Bits of the file over pixels."""
-        return 8 * self.info.bytes / (self.info.width * self.info.height)
+    info: ImageInfo | AudioInfo
 
     def json(self) -> str:
         """Return a JSON object on one line."""
-        return json.dumps({"input": self.input, **asdict(self.info), "bpp": round(self.bpp, 6)}, default=str)
+        return json.dumps({"input": self.input, **describe_file(self.info).fields}, default=str)
 
     def summary(self) -> str:
         """Return text for people."""
-        info = self.info
-        colour = ("grey" if info.channels == 1 else "RGB") + (" with alpha" if info.has_alpha else "")
+        info, told = self.info, describe_file(self.info)
         points = sorted(info.rate_points)
         rate = str(points[0]) if len(points) == 1 else f"{points[0]}..{points[-1]}"
         facts = [
-            ("media", f"{info.media}, {info.width} x {info.height} pixels, {colour}"),
+            ("media", told.media),
             ("model", info.model),
             ("digests", f"entropy {info.entropy_digest}, synthesis {info.synthesis_digest}"),
-            ("units", f"{info.tiles} {'tile' if info.tiles == 1 else 'tiles'}, rate point {rate}"),
-            ("size", f"{info.bytes} bytes, {self.bpp:.4f} bpp; entropy-coded {self._share(info.payload_bytes)}"),
+            ("units", f"{told.units}, rate point {rate}"),
+            ("size", f"{info.bytes} bytes, {told.rate}; entropy-coded {self._share(info.payload_bytes)}"),
             ("metadata", ", ".join(f"{kind} {size} bytes" for kind, size in info.metadata) or "none"),
+            *told.tags,
         ]
         return "\n".join((shown(self.input, "input"), _indent(table(facts, "ll")), _indent(self._chunks())))
 
@@ -91,10 +87,8 @@ class InfoTask:
 
     def run(self, job: Job, progress: Callable[[float], None] | None) -> InfoRecord:
         """Read one file."""
-        from triode.codecs.image import ImageCodec
-
         with open_tri(job.source) as file:
-            return InfoRecord(job.source, ImageCodec(limits=self.limits).info(file))
+            return InfoRecord(job.source, codec_of(file, self.limits).info(file))
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -104,16 +98,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="print what .tri files contain",
         description="Print header, units, sizes and metadata of .tri files, without decoding them.",
     )
-    parser.add_argument("inputs", nargs="+", metavar="FILE", help="file, or - for standard input")
-    arguments.add_limit_options(parser)
-    arguments.add_report_options(parser)
-    parser.set_defaults(run=_run)
-
-
-def _run(args: argparse.Namespace) -> int:
-    jobs = [Job(name, "") for name in args.inputs]
-    report = Report(json=args.json, quiet=True, verbose=args.verbose, text_is_data=True)
-    return run(InfoTask(limits_of(args)), jobs, report)
+    add_inspection(parser, InfoTask, text_is_data=True)
 
 
 def _indent(text: str) -> str:

@@ -17,8 +17,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "models",
         help="list the weights that are installed",
-        description="List the weights in the package and in $TRIODE_HOME. kMAC/px is thousands of multiplications a "
-        "pixel, entropy networks included.",
+        description="List the weights in the package and in $TRIODE_HOME. kMAC is thousands of multiplications a "
+        "pixel or sample, entropy networks included.",
     )
     arguments.add_report_options(parser)
     parser.set_defaults(run=_run)
@@ -32,7 +32,7 @@ def _run(args: argparse.Namespace) -> int:
         for info in found:
             print(json.dumps(asdict(info), default=str))
         return 0
-    rows = [("name", "media", "parameters", "kMAC/px encode", "kMAC/px decode", "size", "entropy digest")]
+    rows = [("name", "media", "parameters", "kMAC encode", "kMAC decode", "size", "entropy digest")]
     rows += [
         (
             info.name,

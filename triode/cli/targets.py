@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from triode.cli.common import STDIO, UsageError, refuse_terminal
+from triode.cli.common import SPOOL_BYTES, STDIO, UsageError, copy_to_stdout, refuse_terminal
 
 __all__ = ["Job", "plan"]
 
@@ -41,6 +44,24 @@ class Job:
         if self.folder is not None:
             Path(self.folder).mkdir(parents=True, exist_ok=True)
         check_target(Path(self.target), overwrite=overwrite)
+
+    @contextmanager
+    def writing(self, *, overwrite: bool) -> Iterator[BinaryIO]:
+        """Open the output, which gets what is written to it when the block ends without an exception, and then whole.
+
+        Yields:
+            A binary file, which can seek unless the output is a pipe with a name.
+        """
+        from triode.io.files import atomic_write
+
+        if self.target != STDIO:
+            with atomic_write(Path(self.target), overwrite=overwrite) as file:
+                yield file
+            return
+        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
+            yield cast(BinaryIO, spool)
+            spool.seek(0)
+            copy_to_stdout(cast(BinaryIO, spool))
 
 
 def plan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["size_text", "table"]
+__all__ = ["size_text", "table", "time_text"]
 
 
 def size_text(count: int) -> str:
@@ -16,6 +16,17 @@ def size_text(count: int) -> str:
         if count_in_unit < 999.5:
             return f"{count_in_unit:.3g} {unit}"
     return f"{count / 1e9:.3g} GB"
+
+
+def time_text(seconds: float) -> str:
+    """Write a duration with a unit: `0.25 s`, `59.9 s`, `1:00.0`, `2:03:04`."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.3g} s" if round(seconds, 2) < 10 else f"{seconds:.1f} s"
+    if round(seconds) < 3600:
+        tenths = round(seconds * 10)
+        return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def table(rows: Sequence[Sequence[str]], right: str) -> str:

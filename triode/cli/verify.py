@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from triode.cli import arguments
-from triode.cli.batch import Report, run
-from triode.cli.common import limits_of, open_tri, shown
+from triode.cli.common import open_tri, shown
+from triode.cli.inspection import add_inspection, describe_file
+from triode.cli.media.kinds import codec_of
 from triode.cli.targets import Job
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ class VerifyRecord:
         model: Name of the weights.
         bytes: Size of the file.
         units: Units whose symbols were decoded and checked.
-        width: Pixels.
-        height: Pixels.
+        size: Size of what is in it: width and height, or rate, channels and samples.
         seconds: Wall-clock time.
     """
 
@@ -40,13 +39,13 @@ class VerifyRecord:
     model: str
     bytes: int
     units: int
-    width: int
-    height: int
+    size: Mapping[str, int | float]
     seconds: float
 
     def json(self) -> str:
         """Return a JSON object on one line."""
-        return json.dumps({**asdict(self), "verified": True})
+        first = {name: getattr(self, name) for name in ("input", "media", "model", "bytes", "units")}
+        return json.dumps({**first, **self.size, "seconds": self.seconds, "verified": True})
 
     def summary(self) -> str:
         """Return text for people."""
@@ -66,15 +65,12 @@ class VerifyTask:
 
     def run(self, job: Job, progress: Callable[[float], None] | None) -> VerifyRecord:
         """Check one file."""
-        from triode.codecs.image import verify
-
         begin = time.perf_counter()
         with open_tri(job.source) as file:
-            info = verify(file, limits=self.limits)
+            info = codec_of(file, self.limits).verify(file)
         seconds = round(time.perf_counter() - begin, 4)
-        return VerifyRecord(
-            job.source, info.media, info.model, info.bytes, info.tiles, info.width, info.height, seconds
-        )
+        told = describe_file(info)
+        return VerifyRecord(job.source, info.media, info.model, info.bytes, told.count, told.size, seconds)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -82,15 +78,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "verify",
         help="check that .tri files are whole",
-        description="Check every checksum of .tri files, and decode every symbol of them. No pixels are made.",
+        description="Check every checksum of .tri files, and decode every symbol of them. No pixels or samples are "
+        "made.",
     )
-    parser.add_argument("inputs", nargs="+", metavar="FILE", help="file, or - for standard input")
-    arguments.add_limit_options(parser)
-    arguments.add_report_options(parser)
-    parser.set_defaults(run=_run)
-
-
-def _run(args: argparse.Namespace) -> int:
-    jobs = [Job(name, "") for name in args.inputs]
-    report = Report(json=args.json, quiet=args.quiet, verbose=args.verbose)
-    return run(VerifyTask(limits_of(args)), jobs, report)
+    add_inspection(parser, VerifyTask, text_is_data=False)

@@ -29,8 +29,10 @@ from triode.codecs.sound_encoding import (
 from triode.codecs.sources import check_identity, model_of, open_source, rewindable
 from triode.codecs.spool import SampleSpool, UnitSpool
 from triode.codecs.streaming import StreamDecoder, StreamEncoder, StreamFormat
+from triode.codecs.tags import pack_tags, unpack_tags
 from triode.container import MAX_RATE, SIGNATURE, ChunkInfo, ContainerReader, DecodeLimits, MetadataKind
-from triode.media import Sound
+from triode.errors import CodecError, LimitExceededError
+from triode.media import Sound, Tags
 from triode.models.base import AudioModel
 from triode.models.weights import Loaded, default_weights, load_weights
 
@@ -39,8 +41,11 @@ __all__ = ["CHUNK_SECONDS", "AudioCodec", "AudioInfo", "EncodedSound", "SoundBlo
 Samples = NDArray[np.float32]
 Progress = Callable[[float], None]
 
-CHUNK_SECONDS: Final = 1.0
-"""Chunks are about a second long: the unit of seeking, of loss, and of what must be read to hear anything."""
+CHUNK_SECONDS: Final = 2.0
+"""About how long chunks are: the unit of seeking, of loss, and of what must be read to hear anything.
+
+A second is 4 to 8 % more bytes and takes 1.5 times as long (``benchmarks/audio_speed.py``).
+"""
 _SECONDS_MOST: Final = 3600
 _PROBES: Final = 7
 
@@ -64,6 +69,7 @@ class AudioInfo:
         payload_bytes: What the units hold.
         kbps: Thousand bits of the file over seconds.
         metadata: Kind and size of each metadata block.
+        tags: What the recording says of itself.
         entropy_digest: First 4 bytes, hex.
         synthesis_digest: First 4 bytes, hex.
         structure: Chunks of the file.
@@ -83,6 +89,7 @@ class AudioInfo:
     payload_bytes: int
     kbps: float
     metadata: tuple[tuple[str, int], ...]
+    tags: Tags
     entropy_digest: str
     synthesis_digest: str
     structure: tuple[ChunkInfo, ...]
@@ -122,6 +129,7 @@ class AudioCodec:
         quality: float | None = None,
         kbps: float | None = None,
         size: int | None = None,
+        tags: Tags | None = None,
         progress: Progress | None = None,
     ) -> EncodedSound:
         """Encode a recording.
@@ -132,13 +140,14 @@ class AudioCodec:
             quality: 0 to 100; 50 when nothing is asked for.
             kbps: Largest rate, in thousand bits of the file over seconds; the best quality below it is searched.
             size: The same in bytes.
+            tags: What the file shall say of the recording; None for what a :class:`~triode.media.Sound` says itself.
             progress: Called with the share done, 0 to 1.
 
         Returns:
             The file and how it came out.
 
         Raises:
-            ValueError: If more than one target is given or one is out of range.
+            ValueError: If more than one target is given or one is out of range, or a tag has no valid key.
             UnsupportedError: If no rate point reaches the target, or the recording cannot be coded.
             ModelMismatchError: If the weights are missing.
             CodecError: What reading the source raises.
@@ -149,7 +158,10 @@ class AudioCodec:
             if bound is not None and not 0 < bound < math.inf:
                 raise ValueError(f"Argument `{name}` must be positive and finite, but got {bound}")
         point = quality_to_point(50 if quality is None else quality)
-        job = SoundEncoding(self._weights(), sound.rate, sound.channels, self._seconds)
+        if tags is None:
+            tags = sound.tags if isinstance(sound, Sound) else ()
+        weights = self._weights(sound.rate, sound.channels)
+        job = SoundEncoding(weights, sound.rate, sound.channels, self._seconds, pack_tags(tags))
         with ExitStack() as spools:
             if kbps is None and size is None:
                 spool = spools.enter_context(UnitSpool())
@@ -189,7 +201,8 @@ class AudioCodec:
         """
         blocks = self.blocks(source, start=start, stop=stop, rate=rate, conceal=conceal, progress=progress)
         self._limits.check_memory_bytes(8 * blocks.channels * blocks.samples, "the decoded samples")
-        return Sound(np.concatenate([np.zeros((blocks.channels, 0), np.float32), *blocks], axis=1), blocks.rate)
+        samples = np.concatenate([np.zeros((blocks.channels, 0), np.float32), *blocks], axis=1)
+        return Sound(samples, blocks.rate, blocks.tags)
 
     def blocks(
         self,
@@ -229,7 +242,8 @@ class AudioCodec:
         if start < 0 or (stop is not None and stop < start):
             raise ValueError(f"Arguments `start` and `stop` must be a range, but got {start} and {stop}")
         part = (min(start, total), total if stop is None else min(stop, total))
-        return SoundBlocks(decoding, rate or head.rate, *part, whole=part == (0, total), progress=progress)
+        tags = _tags(reader, lenient=conceal)
+        return SoundBlocks(decoding, rate or head.rate, *part, whole=part == (0, total), tags=tags, progress=progress)
 
     def info(self, source: bytes | BinaryIO) -> AudioInfo:
         """Read what a file says of itself; loads no model and decodes nothing.
@@ -258,7 +272,7 @@ class AudioCodec:
             UnsupportedError: If sound of this rate or number of channels cannot be coded.
             ModelMismatchError: If the weights are missing.
         """
-        weights = self._weights()
+        weights = self._weights(rate, channels)
         return StreamEncoder(
             weights, rate, channels, quality_to_point(quality), chunk_frames(weights.model, self._seconds)
         )
@@ -274,9 +288,11 @@ class AudioCodec:
         weights = self._weights_of(fmt.model)
         return StreamDecoder(weights, fmt, conceal=conceal, limits=self._limits)
 
-    def _weights(self) -> Loaded[AudioModel]:
-        """Find the weights to encode with."""
-        return self._model if isinstance(self._model, Loaded) else _load(self._model or default_weights("audio"))
+    def _weights(self, rate: int, channels: int) -> Loaded[AudioModel]:
+        """Find the weights to encode a sound with."""
+        if isinstance(self._model, Loaded):
+            return self._model
+        return _load(self._model or default_weights("audio", rate=rate, channels=channels))
 
     def _weights_of(self, said: str) -> Loaded[AudioModel]:
         """Find the weights to decode with, where a file or a stream `said` which."""
@@ -294,6 +310,18 @@ class AudioCodec:
 
 def _load(name: str) -> Loaded[AudioModel]:
     return load_weights(name, AudioModel)  # type: ignore[type-abstract]  # what it is compared with
+
+
+def _tags(reader: ContainerReader, *, lenient: bool) -> Tags:
+    """Read the tags of a file; `lenient` says that there are none where they are damaged."""
+    try:
+        return unpack_tags(reader.metadata.text)
+    except LimitExceededError:
+        raise
+    except CodecError:
+        if not lenient:
+            raise
+        return ()
 
 
 def _replay(sound: Sound | SoundSource, stack: ExitStack) -> tuple[Callable[[], Iterator[Samples]], int]:
@@ -341,6 +369,7 @@ def _describe(reader: ContainerReader) -> AudioInfo:
         payload_bytes=payload,
         kbps=kbps_of(size, seconds),
         metadata=tuple((name, len(data)) for name, data in blocks if data is not None),
+        tags=unpack_tags(reader.metadata.text),
         entropy_digest=head.entropy_digest.hex(),
         synthesis_digest=head.synthesis_digest.hex(),
         structure=structure,

@@ -38,6 +38,7 @@ TARGET_RMS: Final = 0.1
 MID_SIDE: Final = 16
 """The rotation step that makes mid and side of left and right."""
 
+_SILENCE: Final = 2.0**-24
 _PEAK: Final = 2.0
 _MOST: Final = 24
 _ANGLE: Final = math.pi / 64
@@ -54,13 +55,13 @@ def level_of(x: Samples) -> int | None:
 
     Returns:
         The gain in steps of 1.5 dB that brings them near to `TARGET_RMS`: at most 36 dB, and less where peaks would
-        exceed 2; None where all samples are zero.
+        exceed 2; None where no sample exceeds half a step of 24 bits, such as what is left of zeros after resampling.
     """
     peak = float(np.abs(x).max(initial=0))
-    if peak == 0:
+    if peak <= _SILENCE:
         return None
     rms = math.sqrt(float(np.square(x.astype(np.float64)).mean()))
-    gain = min(TARGET_RMS / max(rms, 1e-30), _PEAK / peak)
+    gain = min(TARGET_RMS / rms, _PEAK / peak)
     return max(LEVELS[0], min(_MOST, math.floor(20 * math.log10(gain) / STEP_DB)))
 
 

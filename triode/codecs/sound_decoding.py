@@ -14,6 +14,7 @@ from triode.codecs.chunks import Chunk, Chunking, decode_chunk
 from triode.codecs.resample import Resampler, StreamResampler
 from triode.container import ContainerReader, Unit, read_sound_unit
 from triode.errors import BitstreamError, CodecError, LimitExceededError
+from triode.media import Tags
 from triode.models.base import AudioModel
 
 __all__ = ["SoundBlocks", "SoundDecoding"]
@@ -28,6 +29,7 @@ class SoundBlocks:
         rate: Samples per second.
         channels: Channels.
         samples: Samples per channel in all.
+        tags: What the recording says of itself.
         lost: Numbers of the chunks that had to be concealed so far.
     """
 
@@ -39,10 +41,12 @@ class SoundBlocks:
         stop: int,
         *,
         whole: bool,
+        tags: Tags,
         progress: Callable[[float], None] | None,
     ) -> None:
         """Prepare to decode samples `start` to `stop`; `whole` says that this is all of the file."""
         self.rate, self.channels, self.samples = rate, decoding.head.channels, stop - start
+        self.tags = tags
         self.lost: list[int] = decoding.lost
         self._blocks = decoding.samples(rate, start, stop, whole=whole)
         self._progress = progress
@@ -134,6 +138,8 @@ class SoundDecoding:
         """Yield chunks `first` to `last`, some of them lost."""
         units = self._reader.salvage()
         unit, found = next(units, None), False
+        while unit is not None and unit.index < first:
+            unit, found = next(units, None), True
         for index in range(first, last + 1):
             while unit is not None and unit.index < index:
                 unit = next(units, None)
@@ -142,7 +148,7 @@ class SoundDecoding:
             if chunk is None:
                 self.lost.append(index)
             yield chunk or Chunk.missing(index, self._frames(index), self.head.channels)
-        if not found:
+        if not found and (unit is None or unit.index <= last) and next(units, None) is None:
             raise BitstreamError("no chunk is intact")
 
     def _intact(self, unit: Unit) -> Chunk | None:

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from triode.codecs.search import point_to_quality
 from triode.codecs.spool import UnitSpool
 from triode.codecs.streaming import UnitStream
-from triode.container import ContainerWriter, Head, SoundUnit, Unit, pack_sound_unit, unpack_sound_unit
+from triode.container import (
+    ContainerWriter,
+    Head,
+    MetadataKind,
+    SoundUnit,
+    Unit,
+    pack_sound_unit,
+    unpack_sound_unit,
+)
+from triode.container.audio import MAX_CHUNK_FRAMES
 from triode.media import Sound
 from triode.models.base import AudioModel
 from triode.models.weights import Loaded
@@ -99,10 +108,13 @@ class SoundEncoding:
         rate: Samples per second.
         channels: Number of channels.
         seconds: About how long the chunks are.
+        text: What the `text` chunk will hold; none if empty.
     """
 
-    def __init__(self, weights: Loaded[AudioModel], rate: int, channels: int, seconds: float) -> None:
-        self._weights, self._rate, self._channels = weights, rate, channels
+    def __init__(
+        self, weights: Loaded[AudioModel], rate: int, channels: int, seconds: float, text: bytes = b""
+    ) -> None:
+        self._weights, self._rate, self._channels, self._text = weights, rate, channels, text
         self._frames = chunk_frames(weights.model, seconds)
 
     def run(self, blocks: Iterable[Samples], point: int, spool: UnitSpool) -> CodedSound:
@@ -118,7 +130,7 @@ class SoundEncoding:
             spool.append(Unit(0, point, 0, pack_sound_unit(silence)))
         info = self._weights.info
         digests = (bytes.fromhex(info.entropy_digest)[:4], bytes.fromhex(info.synthesis_digest)[:4])
-        return CodedSound(spool, Head(info.name, *digests, stream.head), point)
+        return CodedSound(spool, Head(info.name, *digests, stream.head), point, self._text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +141,22 @@ class CodedSound:
         spool: The units.
         head: What `HEAD` will say.
         point: Their rate point.
+        text: What the `text` chunk will hold; none if empty.
     """
 
     spool: UnitSpool
     head: Head
     point: int
+    text: bytes = b""
 
     def size(self) -> int:
         """Return the bytes of the file."""
-        return self._file(_Counter())
+        return self._file(_Counter())[0]
 
     def write(self, target: BinaryIO | None) -> EncodedSound:
         """Write the file, to memory where there is no target."""
         memory = io.BytesIO()
-        size = self._file(memory if target is None else target)
+        size, payload = self._file(memory if target is None else target)
         head = self.head.audio
         return EncodedSound(
             data=memory.getvalue() if target is None else None,
@@ -153,16 +167,21 @@ class CodedSound:
             channels=head.channels,
             samples=head.samples,
             bytes=size,
-            payload_bytes=self.spool.payload_bytes,
+            payload_bytes=payload,
         )
 
-    def _file(self, out: BinaryIO | _Counter) -> int:
-        head = self.head
+    def _file(self, out: BinaryIO | _Counter) -> tuple[int, int]:
+        """Write the file; return its bytes, and those of them that its units hold."""
+        head, payload = self.head, 0
         # Short files are as quick to read through, and an index is a part of their size that shows.
         with ContainerWriter(out, head, index=head.units > _INDEX_FROM) as writer:
-            for unit in self.spool.units():
-                writer.unit(_unmarked(unit, head.audio.channels) if head.single else unit)
-        return writer.size
+            if self.text:
+                writer.metadata(MetadataKind.TEXT, self.text)
+            for kept in self.spool.units():
+                unit = _unmarked(kept, head.audio.channels) if head.single else kept
+                payload += len(unit.payload)
+                writer.unit(unit)
+        return writer.size, payload
 
 
 class _Counter:
@@ -173,9 +192,9 @@ class _Counter:
 
 
 def chunk_frames(model: AudioModel, seconds: float) -> int:
-    """Return the frames of a chunk of about so many seconds."""
-    step = model.hop * model.multiple
-    return max(1, round(seconds * model.sample_rate / step)) * model.multiple
+    """Return the frames of a chunk of about so many seconds, no more than the format allows."""
+    step, most = model.hop * model.multiple, MAX_CHUNK_FRAMES // model.multiple
+    return min(max(1, round(seconds * model.sample_rate / step)), most) * model.multiple
 
 
 def length_of(sound: Sound | SoundSource) -> int | None:

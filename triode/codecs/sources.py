@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from triode.container import ContainerReader, DecodeLimits, Head
+from triode.container import ContainerReader, DecodeLimits, Head, Media
 from triode.errors import ModelMismatchError
 from triode.models.weights import WeightsInfo
 
-__all__ = ["check_identity", "model_of", "open_source", "rewindable"]
+__all__ = ["check_identity", "model_of", "open_source", "peek_media", "rewindable"]
 
 
 def open_source(source: bytes | BinaryIO) -> BinaryIO:
@@ -41,6 +41,37 @@ def rewindable(source: bytes | BinaryIO, limits: DecodeLimits) -> BinaryIO:
     ContainerReader(recording, limits).structure()
     recording.data.seek(0)
     return recording.data
+
+
+class _Rejoined:
+    """A source of which the beginning has been read already."""
+
+    def __init__(self, start: bytes, rest: BinaryIO) -> None:
+        self._start, self._rest = io.BytesIO(start), rest
+
+    def read(self, size: int, /) -> bytes:
+        return self._start.read(size) or self._rest.read(size)
+
+    def seekable(self) -> bool:
+        return False
+
+
+def peek_media(source: bytes | BinaryIO, limits: DecodeLimits) -> tuple[Media, BinaryIO]:
+    """Return what a file holds, and the file, still to be read from where it stood.
+
+    Raises:
+        CodecError: If the file is damaged or exceeds the limits.
+    """
+    file = open_source(source)
+    seekable = getattr(file, "seekable", None)
+    if seekable is not None and seekable():
+        begin = file.tell()
+        head = ContainerReader(file, limits).head
+        file.seek(begin)
+        return head.media, file
+    recording = _Recording(file)
+    head = ContainerReader(recording, limits).head
+    return head.media, cast(BinaryIO, _Rejoined(recording.data.getvalue(), file))
 
 
 def model_of(said: str, given: str | None) -> str:

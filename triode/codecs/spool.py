@@ -67,13 +67,11 @@ class UnitSpool(_Spool):
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
-        self.payload_bytes = 0
 
     def append(self, unit: Unit) -> None:
         """Keep the next unit."""
         self._file.write(_UNIT.pack(unit.index, unit.rate_point, unit.symbols_crc32, len(unit.payload)) + unit.payload)
         self.count += 1
-        self.payload_bytes += len(unit.payload)
 
     def units(self) -> Iterator[Unit]:
         """Yield all units from the beginning."""

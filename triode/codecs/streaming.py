@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from triode.codecs.chunk_decoder import ChunkDecoder
 from triode.codecs.chunk_encoder import ChunkEncoder
-from triode.codecs.chunks import Chunk, Chunking, decode_chunk
+from triode.codecs.chunks import Chunk, Chunking, decode_chunk, decoding_memory
 from triode.codecs.resample import StreamResampler
 from triode.container import (
     MAX_CHANNELS,
@@ -217,6 +217,7 @@ class StreamDecoder:
         self._model, self._format, self._conceal = weights.model, fmt, conceal
         _check_sound(fmt.rate, fmt.channels)
         self._chunking = Chunking.of(weights.model, fmt.chunk_frames)
+        self._limits.check_memory_bytes(decoding_memory(self._chunking, fmt.channels), "decoding")
         self._decoder = ChunkDecoder(weights.model, fmt.channels, self._chunking)
         self._resampler = StreamResampler(weights.model.sample_rate, fmt.rate, fmt.channels)
         self._next = 0

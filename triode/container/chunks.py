@@ -110,6 +110,11 @@ class Cursor:
         """Return the next varint, 0..2^32-1."""
         return _decode_varint(self.u8, self._what)
 
+    @property
+    def left(self) -> int:
+        """Bytes that are left."""
+        return len(self._data) - self._at
+
     def rest(self) -> bytes:
         """Return what is left."""
         return self.take(len(self._data) - self._at)

@@ -12,6 +12,7 @@ from triode.container.audio import AudioHead, pack_audio, unpack_audio
 from triode.container.chunks import MAX_VARINT, Cursor, encode_varint
 from triode.container.limits import DEFAULT_LIMITS, DecodeLimits
 from triode.container.media import Media
+from triode.container.video import VideoHead, pack_video, unpack_video
 from triode.errors import BitstreamError, CodecError, UnsupportedError
 
 __all__ = [
@@ -194,7 +195,7 @@ class Head:
     model: str
     entropy_digest: bytes
     synthesis_digest: bytes
-    body: ImageHead | AudioHead
+    body: ImageHead | AudioHead | VideoHead
 
     def __post_init__(self) -> None:
         """Check name and digests."""
@@ -234,14 +235,30 @@ class Head:
         return self.body
 
     @property
+    def video(self) -> VideoHead:
+        """The part that only video has.
+
+        Raises:
+            UnsupportedError: The file holds another medium.
+        """
+        if not isinstance(self.body, VideoHead):
+            raise UnsupportedError(f"the file holds {self.media.name.lower()}, not video")
+        return self.body
+
+    @property
     def alpha(self) -> bool:
         """Whether the file has an `ALPH` chunk."""
         return isinstance(self.body, ImageHead) and self.body.alpha
 
     @property
     def units(self) -> int:
-        """Number of `DATA` units of the complete file."""
+        """Number of `DATA` units of the complete file; of one that is not `counted`, the most there may be."""
         return self.body.units
+
+    @property
+    def counted(self) -> bool:
+        """Whether `HEAD` says how many units there are: of all but video, which is written while its frames come."""
+        return not isinstance(self.body, VideoHead)
 
     @property
     def single(self) -> bool:
@@ -264,7 +281,7 @@ def pack_head(head: Head) -> bytes:
             name,
             head.entropy_digest,
             head.synthesis_digest,
-            pack_audio(body) if isinstance(body, AudioHead) else _pack_image(body),
+            _pack_body(body),
         )
     )
 
@@ -285,14 +302,15 @@ def unpack_head(payload: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Head:
     flags = cursor.u8()
     _refuse_reserved(flags & _HEAD_RESERVED, "flags")
     kind, single = flags & _KIND_MASK, bool(flags & _SINGLE)
-    if kind not in (Media.IMAGE, Media.AUDIO):
-        known = next((media.name.lower() for media in Media if media == kind), f"reserved code {kind}")
-        raise UnsupportedError(f"HEAD: the medium is {known}; this release reads image (code 1) and audio (code 2)")
+    if kind not in tuple(Media):
+        raise UnsupportedError(
+            f"HEAD: the medium is reserved code {kind}; this release reads image (1), audio (2) and video (3)"
+        )
     name = cursor.take(cursor.u8())
     limits.check_model_name(len(name))
     entropy, synthesis = cursor.take(DIGEST_BYTES), cursor.take(DIGEST_BYTES)
     try:
-        body = unpack_audio(cursor, single=single) if kind == Media.AUDIO else _unpack_image(cursor, single=single)
+        body = _unpack_body(cursor, kind, single=single)
         cursor.end()
         head = Head(name.decode("ascii"), entropy, synthesis, body)
     except CodecError:
@@ -304,8 +322,21 @@ def unpack_head(payload: bytes, limits: DecodeLimits = DEFAULT_LIMITS) -> Head:
         limits.check_samples(max(body.samples, body.model_samples))
     else:
         limits.check_pixels(body.width, body.height)
-    limits.check_units(head.units)
+    if head.counted:
+        limits.check_units(head.units)
     return head
+
+
+def _pack_body(body: ImageHead | AudioHead | VideoHead) -> bytes:
+    if isinstance(body, VideoHead):
+        return pack_video(body)
+    return pack_audio(body) if isinstance(body, AudioHead) else _pack_image(body)
+
+
+def _unpack_body(cursor: Cursor, kind: int, *, single: bool) -> ImageHead | AudioHead | VideoHead:
+    if kind == Media.VIDEO:
+        return unpack_video(cursor, single=single)
+    return unpack_audio(cursor, single=single) if kind == Media.AUDIO else _unpack_image(cursor, single=single)
 
 
 def _pack_image(body: ImageHead) -> bytes:

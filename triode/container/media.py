@@ -8,7 +8,7 @@ __all__ = ["Media"]
 
 
 class Media(IntEnum):
-    """Kinds of media. This release reads images and audio; the other codes are reserved for a later minor version."""
+    """Kinds of media; the other codes are reserved."""
 
     IMAGE = 1
     AUDIO = 2

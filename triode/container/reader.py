@@ -21,6 +21,7 @@ from triode.container.records import (
 from triode.container.salvage import salvage_units
 from triode.container.sequence import Prologue, read_head, read_prologue, read_units
 from triode.container.signature import check_signature
+from triode.container.video import GopSpan, VideoHead, read_span, unpack_gop_index
 from triode.errors import BitstreamError, CodecError, TruncatedError, UnsupportedError
 
 __all__ = ["ContainerReader"]
@@ -59,6 +60,7 @@ class ContainerReader:
         self._prologue: Prologue | None = None
         self._failure: CodecError | None = None
         self._offsets: tuple[int, ...] | None = None
+        self._spans: tuple[GopSpan, ...] = ()
         self._passed = False
 
     @property
@@ -96,21 +98,23 @@ class ContainerReader:
         Raises:
             UnsupportedError: Called a second time, or after `structure`, on a source that cannot seek.
         """
-        return read_units(self._begin_pass(), self.head, self._to_units().first)
+        return read_units(self._begin_pass(), self.head, self._to_units().first, self._limits)
 
     def at(self, index: int) -> Unit:
         """Return unit `index`, found by the index at the end of the file, or by scanning where there is none.
 
         Raises:
-            IndexError: `index` is not in `0..head.units-1`.
+            IndexError: The file has no such unit.
             UnsupportedError: The source cannot seek.
         """
-        if not 0 <= index < self.head.units:
+        if self.head.counted and not 0 <= index < self.head.units:
             raise IndexError(f"unit {index} is out of range: the file has {self.head.units}")
         if not self.seekable:
             raise UnsupportedError("random access needs a source that can seek")
         if self._offsets is None:
             self._offsets = self._locate()
+        if not 0 <= index < len(self._offsets):
+            raise IndexError(f"unit {index} is out of range: the file has {len(self._offsets)}")
         chunks = ChunkReader(self._source, self._limits, self._offsets[index])
         header = chunks.next_header()
         if header is None or header.type != ChunkType.DATA:
@@ -119,6 +123,19 @@ class ContainerReader:
         if unit.index != index:
             raise BitstreamError(f"unit {unit.index} is where unit {index} should be")
         return unit
+
+    def spans(self) -> tuple[GopSpan, ...]:
+        """Return which frames each unit of a video holds, by the index, or by going through the file.
+
+        Raises:
+            UnsupportedError: The file holds no video, or the source cannot seek.
+        """
+        body = self.head.video
+        if not self.seekable:
+            raise UnsupportedError("this source cannot seek: which frames are where is found on the way")
+        if not self.indexed:
+            return tuple(read_span(unit.payload, body, self._limits) for unit in self.units())
+        return self._spans
 
     def salvage(self) -> Iterator[Unit]:
         """Yield what units are intact, in rising order, wherever they lie between damage and gaps.
@@ -139,7 +156,7 @@ class ContainerReader:
             UnsupportedError: Called a second time, or after `units`, on a source that cannot seek.
         """
         chunks = self._begin_pass()
-        for _ in read_units(chunks, self.head, self._to_units().first):
+        for _ in read_units(chunks, self.head, self._to_units().first, self._limits):
             pass
         return tuple(chunks.chunks)
 
@@ -183,7 +200,11 @@ class ContainerReader:
         if header is None:
             raise TruncatedError("the file was cut while it was read")
         done = unpack_done(chunks.payload(header))
-        if done.units != self.head.units:
+        if not self.head.counted:
+            self._limits.check_units(done.units)
+            if not done.units:
+                raise BitstreamError("DONE says 0 units; a video has at least one")
+        elif done.units != self.head.units:
             raise BitstreamError(f"HEAD announces {self.head.units} units, DONE says {done.units}")
         if done.index_size == 0:
             return None
@@ -192,4 +213,8 @@ class ContainerReader:
         header = chunks.next_header()
         if header is None or header.type != ChunkType.INDEX or header.end != done_at:
             raise BitstreamError(f"DONE says that an indx chunk begins at byte {index_at}, but none does")
-        return unpack_index(chunks.payload(header), done.units, index_at)
+        if not isinstance(self.head.body, VideoHead):
+            return unpack_index(chunks.payload(header), done.units, index_at)
+        entries = unpack_gop_index(chunks.payload(header), done.units, index_at)
+        self._spans = tuple(span for _, span in entries)
+        return tuple(offset for offset, _ in entries)

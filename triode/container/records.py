@@ -48,6 +48,7 @@ class MetadataKind(StrEnum):
     EXIF = "exif"
     XMP = "xmp_"
     TEXT = "text"
+    TRACK = "trak"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,14 @@ class Metadata:
         exif: EXIF block, beginning with its TIFF header.
         xmp: XMP packet, UTF-8.
         text: Free text, UTF-8; the container does not check it.
+        track: What the sound of a video is.
     """
 
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     text: bytes | None = None
+    track: bytes | None = None
 
     def get(self, kind: MetadataKind) -> bytes | None:
         """Return the block of one kind."""

@@ -19,6 +19,7 @@ from triode.container.records import (
     unpack_index,
     unpack_unit,
 )
+from triode.container.video import GopSpan, VideoHead, read_span, unpack_gop_index
 from triode.errors import BitstreamError, TruncatedError, UnsupportedError
 
 __all__ = ["Prologue", "read_head", "read_prologue", "read_units"]
@@ -68,6 +69,8 @@ def read_prologue(chunks: ChunkReader, head: Head, limits: DecodeLimits) -> Prol
             return Prologue(Metadata(**found), alpha, tuple(chunks.chunks), header)
         if header.type in _METADATA:
             name = MetadataKind(header.type).name.lower()
+            if header.type == MetadataKind.TRACK and head.counted:
+                _refuse(chunks, header, "only a video has a sound track")
             total += header.length
             limits.check_metadata_bytes(total)
             if name in found or alpha is not None or not header.length:
@@ -82,32 +85,55 @@ def read_prologue(chunks: ChunkReader, head: Head, limits: DecodeLimits) -> Prol
     raise TruncatedError("the file ends before its first DATA unit")
 
 
-def read_units(chunks: ChunkReader, head: Head, first: ChunkHeader) -> Iterator[Unit]:
+def read_units(chunks: ChunkReader, head: Head, first: ChunkHeader, limits: DecodeLimits) -> Iterator[Unit]:
     """Yield the units in order, then check that the file is complete and ends.
 
     The only unit of a `SINGLE` file is yielded after that check.
     """
     offsets: list[int] = []
+    spans: list[GopSpan] = []
     header: ChunkHeader | None = first
     while len(offsets) < head.units:
         if header is None:
-            raise TruncatedError(f"the file ends after {len(offsets)} of {head.units} units")
+            raise TruncatedError(f"the file ends after {_progress(offsets, head)}")
         if header.type == ChunkType.DATA:
             unit = unpack_unit(chunks.payload(header), single=head.single)
             if unit.index != len(offsets):
                 raise BitstreamError(f"units come in order: expected unit {len(offsets)}, found {unit.index}")
+            if isinstance(head.body, VideoHead):
+                limits.check_units(len(offsets) + 1)
+                _add_span(spans, unit, head.body, limits)
             offsets.append(header.offset)
             if head.single:
                 _require_end(chunks)
             yield unit
+        elif offsets and not head.counted and header.type in (ChunkType.INDEX, ChunkType.DONE):
+            break
         else:
-            _pass_over(chunks, header, f"{len(offsets)} of {head.units} units came before it")
+            _pass_over(chunks, header, f"{_progress(offsets, head)} came before it")
         header = chunks.next_header()
     if not head.single:
-        _read_end(chunks, header, tuple(offsets))
+        _read_end(chunks, header, tuple(offsets), tuple(spans))
 
 
-def _read_end(chunks: ChunkReader, header: ChunkHeader | None, offsets: tuple[int, ...]) -> None:
+def _progress(offsets: list[int], head: Head) -> str:
+    return f"{len(offsets)} of {head.units} units" if head.counted else f"{len(offsets)} units, without DONE"
+
+
+def _add_span(spans: list[GopSpan], unit: Unit, head: VideoHead, limits: DecodeLimits) -> None:
+    """Keep which frames a unit of video holds, which must follow those before."""
+    span, last = read_span(unit.payload, head, limits), spans[-1] if spans else None
+    if not span.follows(last):
+        raise BitstreamError(
+            f"unit {unit.index} begins with frame {span.first} at {span.start} ticks; expected frame "
+            f"{last.stop if last else 0} at {last.end if last else 0}"
+        )
+    spans.append(span)
+
+
+def _read_end(
+    chunks: ChunkReader, header: ChunkHeader | None, offsets: tuple[int, ...], spans: tuple[GopSpan, ...]
+) -> None:
     """Read what follows the last unit, whose successor's `header` has been read: perhaps `indx`, then `DONE`."""
     index_size = 0
     while header is not None:
@@ -118,13 +144,23 @@ def _read_end(chunks: ChunkReader, header: ChunkHeader | None, offsets: tuple[in
         if index_size:
             _refuse(chunks, header, "indx is followed by DONE")
         if header.type == ChunkType.INDEX:
-            if unpack_index(chunks.payload(header), len(offsets), header.offset) != offsets:
-                raise BitstreamError("indx does not say where the units are")
+            _check_index(chunks.payload(header), header.offset, offsets, spans)
             index_size = header.info().size
         else:
             _pass_over(chunks, header, f"all {len(offsets)} units came before it")
         header = chunks.next_header()
     raise TruncatedError(f"the file ends after its {len(offsets)} units, without DONE")
+
+
+def _check_index(payload: bytes, end: int, offsets: tuple[int, ...], spans: tuple[GopSpan, ...]) -> None:
+    if not spans:
+        if unpack_index(payload, len(offsets), end) != offsets:
+            raise BitstreamError("indx does not say where the units are")
+        return
+    entries = unpack_gop_index(payload, len(offsets), end)
+    found = tuple((offset, span.frames, span.duration) for offset, span in entries)
+    if found != tuple((offset, span.frames, span.duration) for offset, span in zip(offsets, spans, strict=True)):
+        raise BitstreamError("indx does not say where the units are, or what they hold")
 
 
 def _check_done(chunks: ChunkReader, header: ChunkHeader, expected: Done) -> None:

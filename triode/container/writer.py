@@ -7,6 +7,7 @@ from typing import Self
 
 from triode.container.chunks import SIGNATURE, ByteSink, Writable, write_chunk
 from triode.container.header import Head, pack_head
+from triode.container.limits import DecodeLimits
 from triode.container.records import (
     ChunkType,
     Done,
@@ -16,6 +17,7 @@ from triode.container.records import (
     pack_index,
     pack_unit_prefix,
 )
+from triode.container.video import GopSpan, VideoHead, pack_gop_index, read_span
 
 __all__ = ["ContainerWriter"]
 
@@ -45,6 +47,7 @@ class ContainerWriter:
         self._kinds: set[MetadataKind] = set()
         self._alpha = False
         self._offsets: list[int] = []
+        self._spans: list[GopSpan] = []
         self._closed = False
         self._sink.write(SIGNATURE)
         write_chunk(self._sink, ChunkType.HEAD, payload)
@@ -65,6 +68,8 @@ class ContainerWriter:
             raise ValueError(f"{kind} metadata is empty")
         if self._offsets or self._alpha:
             raise ValueError(f"{kind} metadata must come before the alpha plane and the units")
+        if kind is MetadataKind.TRACK and not isinstance(self.head.body, VideoHead):
+            raise ValueError("only a video has a sound track")
         if kind in self._kinds:
             raise ValueError(f"{kind} metadata was written already")
         write_chunk(self._sink, kind, data)
@@ -90,7 +95,8 @@ class ContainerWriter:
         """Write the next unit.
 
         Raises:
-            ValueError: `unit.index` is not the next one, all units are written, or the alpha plane is missing.
+            ValueError: `unit.index` is not the next one, all units are written, the alpha plane is missing, or frames
+                of a video do not follow those before.
         """
         self._require_open()
         written = len(self._offsets)
@@ -100,8 +106,11 @@ class ContainerWriter:
             raise ValueError(f"units are written in order: expected unit {written}, got {unit.index}")
         if self.head.alpha and not self._alpha:
             raise ValueError("HEAD announces an alpha plane, which must come before the first unit")
+        span = self._span(unit)
         info = write_chunk(self._sink, ChunkType.DATA, pack_unit_prefix(unit, single=self.head.single), unit.payload)
         self._offsets.append(info.offset)
+        if span is not None:
+            self._spans.append(span)
 
     def close(self) -> None:
         """Finish the file; a second call does nothing.
@@ -112,13 +121,15 @@ class ContainerWriter:
         if self._closed:
             return
         written = len(self._offsets)
-        if written != self.head.units:
+        if self.head.counted and written != self.head.units:
             raise ValueError(f"the file needs {self.head.units} units, {written} were written")
+        if not written:
+            raise ValueError("the file needs at least one unit, none was written")
         self._closed = True
         if self.head.single:
             return
         index_size = 0
-        table = pack_index(self._offsets) if self._index else None
+        table = self._table() if self._index else None
         if table is not None:
             index_size = write_chunk(self._sink, ChunkType.INDEX, table).size
         write_chunk(self._sink, ChunkType.DONE, pack_done(Done(written, index_size)))
@@ -133,6 +144,22 @@ class ContainerWriter:
         """Finish the file unless the block failed."""
         if kind is None:
             self.close()
+
+    def _span(self, unit: Unit) -> GopSpan | None:
+        """Return which frames the next unit of a video holds."""
+        body = self.head.body
+        if not isinstance(body, VideoHead):
+            return None
+        span = read_span(unit.payload, body, DecodeLimits.unlimited())
+        last = self._spans[-1] if self._spans else None
+        if not span.follows(last):
+            raise ValueError(f"a unit of frames from {span.first}, at {span.start} ticks, does not follow {last}")
+        return span
+
+    def _table(self) -> bytes | None:
+        if isinstance(self.head.body, VideoHead):
+            return pack_gop_index(list(zip(self._offsets, self._spans, strict=True)))
+        return pack_index(self._offsets)
 
     def _require_open(self) -> None:
         if self._closed:

@@ -211,14 +211,15 @@ def _media_of_tri(path: Path) -> str:
 
 
 def _load_tri(path: Path, media: str | None) -> Item:
-    """Decode a `.tri` file, which this release can if it is an image."""
+    """Decode a `.tri` file by the model that it names."""
     found = _media_of_tri(path)
     if media not in (None, found):
         raise UnsupportedError(f"{path.name} holds {found}, where {media} is wanted")
+    from triode.codecs.audio import AudioCodec
     from triode.codecs.image import ImageCodec
 
     with path.open("rb") as file:
-        return _to_rgb(ImageCodec().decode(file))
+        return AudioCodec().decode(file) if found == "audio" else _to_rgb(ImageCodec().decode(file))
 
 
 def _to_rgb(picture: Picture) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Pictures from what users hold in memory: Pillow images, NumPy arrays, PyTorch tensors."""
+"""Pictures and sounds from what users hold in memory: Pillow images, NumPy arrays, PyTorch tensors."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from triode.io.pil import picture_from_pil
-from triode.media import Picture
+from triode.media import Picture, Sound
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["to_picture"]
+__all__ = ["to_picture", "to_sound"]
+
+_MOST_CHANNELS = 64
 
 
 def to_picture(image: Any, *, convert: bool = False, strip: bool = False) -> Picture:
@@ -46,6 +48,40 @@ def to_picture(image: Any, *, convert: bool = False, strip: bool = False) -> Pic
         f"an image is a Pillow image, a NumPy array or a PyTorch tensor, got {type(image).__name__}"
         + ("; `triode.save` and the command line take files" if isinstance(image, (str, bytes)) else "")
     )
+
+
+def to_sound(samples: Any, rate: int | None) -> Sound:
+    """Make a sound of samples in memory.
+
+    Args:
+        samples: A NumPy array or a tensor on any device, (T,) or (C, T), of floating-point numbers nominally in -1..1
+            or of 16-bit integers; or a `Sound`, which is returned as it is.
+        rate: Samples per second; None with a `Sound`, which has its own.
+
+    Raises:
+        TypeError: Another kind of object or of number.
+        ValueError: Another shape, samples that are not finite, or a rate where there is one already or that is none.
+    """
+    if isinstance(samples, Sound):
+        if rate not in (None, samples.rate):
+            raise ValueError(f"the sound has {samples.rate} samples per second, but rate is {rate}")
+        return samples
+    torch_module = sys.modules.get("torch")
+    if torch_module is not None and isinstance(samples, torch_module.Tensor):
+        samples = samples.detach().cpu()
+        samples = (samples.float() if samples.is_floating_point() else samples).numpy()
+    if not isinstance(samples, np.ndarray):
+        raise TypeError(f"samples are a NumPy array or a PyTorch tensor, got {type(samples).__name__}")
+    if samples.dtype != np.int16 and samples.dtype.kind != "f":
+        raise TypeError(f"samples are floating-point numbers or 16-bit integers, got {samples.dtype}")
+    array = samples[None] if samples.ndim == 1 else samples
+    if array.ndim != 2 or not 1 <= array.shape[0] <= _MOST_CHANNELS:
+        raise ValueError(f"samples are (T,) or (C, T), channels before time, got {samples.shape}")
+    scale = 1 / 32768 if array.dtype == np.int16 else 1.0
+    floats = np.ascontiguousarray(array * np.float32(scale), np.float32)
+    if not np.isfinite(floats).all():
+        raise ValueError("samples must be finite")
+    return Sound(floats, rate or 0)
 
 
 def _from_array(array: NDArray[Any]) -> Picture:

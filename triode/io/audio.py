@@ -23,9 +23,19 @@ from numpy.typing import NDArray
 from triode.errors import BitstreamError, LimitExceededError, TruncatedError, UnsupportedError
 from triode.io.files import atomic_write
 from triode.io.sound_source import import_soundfile, open_source
-from triode.media import Sound
+from triode.io.tags import KEYS, info_chunk
+from triode.media import Sound, Tags
 
-__all__ = ["MAX_SAMPLES", "READABLE", "SUBTYPES", "SoundReader", "SoundWriter", "read_sound", "write_sound"]
+__all__ = [
+    "MAX_SAMPLES",
+    "READABLE",
+    "SUBTYPES",
+    "SoundReader",
+    "SoundWriter",
+    "find_format",
+    "read_sound",
+    "write_sound",
+]
 
 MAX_SAMPLES: Final = 1 << 29
 """Most samples, all channels together, that `read_sound` reads unless told otherwise: 2 GiB of memory."""
@@ -58,8 +68,8 @@ _BITS: Final = {"pcm16": 16, "pcm24": 24, "float": 32}
 _FORMATS: Final = {"wav": "wav", "wave": "wav", "flac": "flac"}
 _BLOCK: Final = 1 << 16
 _SPOOL: Final = 1 << 26
-_WAV_HEADER: Final = struct.Struct("<4sI4s4sIHHIIHH4sI")
-_RIFF_MOST: Final = 0xFFFF_FFFF - _WAV_HEADER.size - 1
+_WAV_HEADER: Final = struct.Struct("<4sI4s4sIHHIIHH")
+_RIFF_MOST: Final = 0xFFFF_FFFF - _WAV_HEADER.size - 8 - 1
 
 
 class SoundReader:
@@ -70,6 +80,7 @@ class SoundReader:
         channels: Number of channels.
         frames: Samples per channel that the file declares; None where it does not say.
         format: What the file is, such as ``WAV PCM_16``.
+        tags: What it says of the recording.
 
     Args:
         source: A path, or a binary file, which is read from its beginning; one that cannot seek is copied to a
@@ -93,7 +104,7 @@ class SoundReader:
             stack.callback(self._source.close)
             self._stack = stack.pop_all()
         self.rate, self.channels = self._source.rate, self._source.channels
-        self.frames, self.format = self._source.frames, self._source.format
+        self.frames, self.format, self.tags = self._source.frames, self._source.format, self._source.tags
         self._read = 0
         self._closed = False
 
@@ -155,6 +166,9 @@ class SoundWriter:
         channels: Number of channels.
         subtype: One of :data:`SUBTYPES`. Samples are rounded to it; those outside its range are clipped.
         fmt: ``wav`` or ``flac``; None to go by the suffix of the path, WAV where there is none.
+        tags: What the file shall say of the recording; WAV has no place for a licence.
+        frames: Samples per channel that will be written, where that is known: a file that cannot hold them is refused
+            at once, and a WAV header says it in a pipe too.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -162,23 +176,30 @@ class SoundWriter:
     """
 
     def __init__(
-        self, target: Path | BinaryIO, rate: int, channels: int, subtype: str = "pcm16", fmt: str | None = None
+        self,
+        target: Path | BinaryIO,
+        rate: int,
+        channels: int,
+        subtype: str = "pcm16",
+        fmt: str | None = None,
+        tags: Tags = (),
+        frames: int | None = None,
     ) -> None:
         if subtype not in SUBTYPES:
             raise ValueError(f"Argument `subtype` must be one of {', '.join(SUBTYPES)}, but got {subtype!r}")
         if not 1 <= rate < 1 << 32 or not 1 <= channels < 1 << 16:
             raise ValueError(f"Arguments `rate` and `channels` must be positive, but got {rate} and {channels}")
-        name = fmt or (target.suffix if isinstance(target, Path) else "") or "wav"
-        kind = _FORMATS.get(name.lower().lstrip("."))
-        if kind is None:
-            raise UnsupportedError(f"sound is not written as {name!r}; known are .wav .flac")
+        kind = find_format(fmt or (target.suffix if isinstance(target, Path) else ""))
         if kind == "flac" and (subtype == "float" or channels > 8 or rate > 655_350):
             raise UnsupportedError(
                 f"FLAC holds integers, 8 channels, 655350 Hz at most, not {subtype}, {channels}, {rate}; write .wav"
             )
         self._target, self._kind, self._subtype = target, kind, subtype
         self._rate, self._channels = rate, channels
+        self._tags, self._info = tags, info_chunk(tags)
         self._bytes = 0
+        self._expected = None if frames is None else frames * channels * _BITS[subtype] // 8
+        self._check_size(self._expected or 0)
         self._sink: Any = None
 
     def __enter__(self) -> Self:
@@ -191,8 +212,11 @@ class SoundWriter:
                     raise UnsupportedError("FLAC needs soundfile, which is not installed: pip install 'triode[audio]'")
                 form = {"subtype": f"PCM_{_BITS[self._subtype]}", "format": "FLAC"}
                 self._sink = stack.enter_context(sound.SoundFile(self._file, "w", self._rate, self._channels, **form))
+                for key, value in self._tags:
+                    if key in KEYS:
+                        setattr(self._sink, key.lower(), value)
             else:
-                self._file.write(self._wav_header(0xFFFF_FFFF))
+                self._file.write(self._wav_header(0xFFFF_FFFF if self._expected is None else self._expected))
                 self._sink = self._file
             self._stack = stack.pop_all()
         return self
@@ -215,8 +239,7 @@ class SoundWriter:
         if not np.isfinite(samples).all():
             raise ValueError("Argument `samples` must be finite")
         self._bytes += samples.size * _BITS[self._subtype] // 8
-        if self._kind == "wav" and self._bytes > _RIFF_MOST:
-            raise UnsupportedError("a WAV file holds 4 GiB at most; write .flac")
+        self._check_size(self._bytes)
         for start in range(0, samples.shape[1], _BLOCK):
             block = _stored(samples[:, start : start + _BLOCK].T, self._subtype)
             if self._kind == "flac":
@@ -242,6 +265,10 @@ class SoundWriter:
             elif not self._bytes:
                 raise UnsupportedError("FLAC does not hold a sound without samples; write .wav")
 
+    def _check_size(self, size: int) -> None:
+        if self._kind == "wav" and size + len(self._info) > _RIFF_MOST:
+            raise UnsupportedError("a WAV file holds 4 GiB at most; write .flac")
+
     def _open(self, stack: ExitStack) -> BinaryIO:
         """Open what is written to; FLAC's writer must seek, so that a pipe gets its file at the end."""
         file = self._target
@@ -256,14 +283,27 @@ class SoundWriter:
         return file
 
     def _wav_header(self, size: int) -> bytes:
-        """Return the header of a WAV file whose samples take `size` bytes."""
+        """Return what stands in a WAV file before samples that take `size` bytes."""
         bits, width = _BITS[self._subtype], _BITS[self._subtype] // 8 * self._channels
-        riff = min(0xFFFF_FFFF, size + size % 2 + _WAV_HEADER.size - 8)
+        riff = min(0xFFFF_FFFF, size + size % 2 + _WAV_HEADER.size + len(self._info))
         tag = 3 if self._subtype == "float" else 1
-        return _WAV_HEADER.pack(
+        header = _WAV_HEADER.pack(
             *(b"RIFF", riff, b"WAVE", b"fmt ", 16, tag, self._channels, self._rate),
-            *((self._rate * width) & 0xFFFF_FFFF, width & 0xFFFF, bits, b"data", size),
+            *((self._rate * width) & 0xFFFF_FFFF, width & 0xFFFF, bits),
         )
+        return header + self._info + b"data" + size.to_bytes(4, "little")
+
+
+def find_format(name: str) -> str:
+    """Return the format of a name or suffix, ``wav`` or ``flac``; WAV for an empty one.
+
+    Raises:
+        UnsupportedError: If sound is not written in it.
+    """
+    kind = _FORMATS.get(name.lower().lstrip(".") or "wav")
+    if kind is None:
+        raise UnsupportedError(f"sound is not written as {name!r}; known are .wav .flac")
+    return kind
 
 
 def read_sound(source: Path | BinaryIO, *, max_samples: int | None = MAX_SAMPLES) -> Sound:
@@ -288,7 +328,7 @@ def read_sound(source: Path | BinaryIO, *, max_samples: int | None = MAX_SAMPLES
             if max_samples is not None and total > max_samples:
                 raise _too_long(total, max_samples)
             blocks.append(block)
-        return Sound(np.concatenate(blocks, axis=1), reader.rate)
+        return Sound(np.concatenate(blocks, axis=1), reader.rate, reader.tags)
 
 
 def write_sound(target: Path | BinaryIO, sound: Sound, subtype: str = "pcm16", fmt: str | None = None) -> None:
@@ -299,7 +339,7 @@ def write_sound(target: Path | BinaryIO, sound: Sound, subtype: str = "pcm16", f
         UnsupportedError: If the format is not written or cannot hold the sound.
         OSError: If the file cannot be written.
     """
-    with SoundWriter(target, sound.rate, sound.channels, subtype, fmt) as writer:
+    with SoundWriter(target, sound.rate, sound.channels, subtype, fmt, sound.tags) as writer:
         writer.write(sound.samples)
 
 

@@ -1,4 +1,7 @@
-"""What reads the samples of a sound file: libsndfile for most formats, FFmpeg for what libsndfile does not know."""
+"""What reads the samples of a sound file: libsndfile for most formats, FFmpeg for what libsndfile does not know.
+
+Without libsndfile WAV is read in plain Python.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from numpy.typing import NDArray
 
 from triode.errors import BitstreamError, CodecError, TruncatedError, UnsupportedError
 from triode.io.pyav import import_av, open_input, typed_errors
+from triode.io.tags import to_tags
+from triode.io.wav import WavSource, is_wav
+from triode.media import Tags
 
 if TYPE_CHECKING:
     from av import AudioFrame
@@ -32,12 +38,14 @@ class SoundSource(Protocol):
         channels: Number of channels.
         frames: Samples per channel that the file declares; None where it does not say.
         format: What the file is, such as ``WAV PCM_16``.
+        tags: What it says of the recording.
     """
 
     rate: int
     channels: int
     frames: int | None
     format: str
+    tags: Tags
 
     def read(self, count: int) -> NDArray[np.float32]:
         """Return (C, T) with T at most `count`, and less only at the end."""
@@ -56,7 +64,7 @@ def import_soundfile() -> Any:
 
 
 def open_source(file: BinaryIO) -> SoundSource:
-    """Find what reads a file: libsndfile, or else FFmpeg.
+    """Find what reads a file: libsndfile, or else FFmpeg; plain Python for WAV without libsndfile.
 
     Args:
         file: A binary file that can seek; it stays the caller's to close.
@@ -71,7 +79,13 @@ def open_source(file: BinaryIO) -> SoundSource:
     if not file.read(1):
         raise TruncatedError("the sound file is empty")
     module = import_soundfile()
-    failure: CodecError = UnsupportedError("sound files need soundfile: pip install 'triode[audio]'")
+    failure: CodecError = UnsupportedError("sound files but WAV need soundfile: pip install 'triode[audio]'")
+    file.seek(0)
+    if module is None and is_wav(file.read(12)):
+        try:
+            return WavSource(file)
+        except UnsupportedError as error:
+            failure = error
     if module is not None:
         try:
             return _LibsndfileSource(module, cast(BinaryIO, _Nameless(file)))
@@ -104,6 +118,7 @@ class _LibsndfileSource:
         if self.frames >= _UNKNOWN_FRAMES or self._file.format == "MP3":
             self.frames = None
         self.format = f"{self._file.format} {self._file.subtype}"
+        self.tags = to_tags(self._file.copy_metadata())
         if self._file.format == "OGG" and not self.frames:
             self._file.close()
             raise TruncatedError("the Ogg file is cut short: there are no samples in it")
@@ -140,6 +155,7 @@ class _FfmpegSource:
             self.channels = first.layout.nb_channels if first else int(stream.codec_context.channels)
             self.frames: int | None = None
             self.format = f"{self._container.format.name} {stream.codec_context.name}"
+            self.tags = to_tags({**stream.metadata, **self._container.metadata})
             if self.rate < 1 or self.channels < 1:
                 raise UnsupportedError(f"the sound track ({self.format}) declares neither rate nor channels")
             self._rest = np.empty((self.channels, 0), np.float32) if first is None else self._samples(first)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from triode.container import FrameKind
 from triode.entropy.coder import SymbolReader, SymbolWriter
 
 
@@ -109,8 +110,10 @@ class AudioModel(nn.Module, ABC):
         multiple: Frames given to :meth:`analysis` and :meth:`decode` must be multiples of this.
         analysis_halo: Frames beyond a chunk, each way, that its latent depends on.
         synthesis_halo: Frames beyond a chunk, each way, that its samples depend on.
+        bounded: Whether every symbol lies in its table, as codes do: a stream with an escape is corrupt.
     """
 
+    bounded: bool = False
     config: Any
     sample_rate: int
     hop: int
@@ -157,3 +160,148 @@ class AudioModel(nn.Module, ABC):
 
     def init_from_data(self, sounds: Iterable[NDArray[np.float32]]) -> None:
         """Set parameters that have a closed form from training recordings, (T,) float32 each; none by default."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Yuv:
+    """Frames in YUV 4:2:0, as models of video take and give them.
+
+    Attributes:
+        y: (B, 1, H, W) float luma, black 0 and white 1 whatever the range of the samples was; H and W even.
+        uv: (B, 2, H / 2, W / 2) float Cb and Cr, nominally in [-0.5, 0.5].
+    """
+
+    y: Tensor
+    uv: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class GopFormat:
+    """What frames of a group of pictures have in common.
+
+    Attributes:
+        height: Rows of luma, a multiple of the model's ``multiple``.
+        width: Luma samples of a row, likewise.
+        matrix: ``bt709`` or ``bt601``.
+    """
+
+    height: int
+    width: int
+    matrix: str = "bt709"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameStep:
+    """How one frame is coded.
+
+    Attributes:
+        kind: What it depends on.
+        point: Rate point, 0 to 63.
+    """
+
+    kind: FrameKind
+    point: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoState:
+    """What a frame may know of those before it in its group; never changed in place.
+
+    Attributes:
+        format: What the frames have in common.
+        index: Number of the frame that comes next, 0 for the first of the group.
+        integers: What entropy coding may see: tensors of exact integers, the same on every machine.
+        features: What only the samples may depend on; may differ in the last bit from machine to machine.
+    """
+
+    format: GopFormat
+    index: int = 0
+    integers: tuple[Tensor, ...] = ()
+    features: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoLatent:
+    """The decoded symbols of a frame.
+
+    Attributes:
+        values: Quantised latents, for the synthesis.
+        integers: What :attr:`VideoState.integers` becomes.
+    """
+
+    values: tuple[Tensor, ...]
+    integers: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoOutput:
+    """Result of a video model's training pass.
+
+    Attributes:
+        frames: Reconstructions, one for each frame given, unclamped.
+        bits: Differentiable code lengths in bits, (B, T) each, by part of the bitstream.
+    """
+
+    frames: tuple[Yuv, ...]
+    bits: dict[str, Tensor]
+
+
+class VideoModel(nn.Module, ABC):
+    """Networks of a learned video codec, run frame by frame in the order of display within a group of pictures.
+
+    The state between frames is a value that goes in and comes out. Coding a frame has two halves: the entropy path,
+    which sees integers alone, so that :meth:`decode` and :meth:`skip` go through a group without making a sample, and
+    :meth:`synthesis`. The encoder runs both halves, as the next frame starts from what the decoder will have.
+
+    Attributes:
+        config: Frozen dataclass that the registry builds the model from.
+        stride: Luma samples that one latent element spans, each way.
+        multiple: Sides of luma must be multiples of this, an even number.
+        kinds: Kinds of frames that the model codes; intra frames always.
+    """
+
+    config: Any
+    stride: int
+    multiple: int
+    kinds: frozenset[FrameKind]
+
+    @abstractmethod
+    def forward(self, frames: Sequence[Yuv], q: Tensor) -> VideoOutput:
+        """Code and decode a batch of groups, differentiably.
+
+        Args:
+            frames: The frames in order, the first of them an intra frame.
+            q: (B,) rate points in [0, 63].
+        """
+
+    @abstractmethod
+    def rate_lambda(self, q: Tensor) -> Tensor:
+        """Return the weight of the distortion (lambda * 255**2 * MSE + bpp) at rate points (B,), as (B,) float."""
+
+    def start(self, fmt: GopFormat) -> VideoState:
+        """Return the state before the first frame of a group."""
+        return VideoState(fmt)
+
+    def step(self, index: int, point: int) -> FrameStep:
+        """Return how the encoder codes frame ``index`` of a group that is asked for at a rate point."""
+        return FrameStep(FrameKind.INTER if index and FrameKind.INTER in self.kinds else FrameKind.INTRA, point)
+
+    @abstractmethod
+    def encode(self, frame: Yuv, step: FrameStep, state: VideoState, writer: SymbolWriter) -> VideoLatent:
+        """Write the symbols of one frame, batch size 1; return them as :meth:`decode` will."""
+
+    @abstractmethod
+    def decode(self, step: FrameStep, state: VideoState, reader: SymbolReader) -> VideoLatent:
+        """Read the symbols of one frame; of the state only ``format``, ``index`` and ``integers`` may be used."""
+
+    @abstractmethod
+    def synthesis(self, latent: VideoLatent, step: FrameStep, state: VideoState) -> tuple[Yuv, VideoState]:
+        """Make a frame of its symbols, unclamped, and the state for the next one."""
+
+    def skip(self, latent: VideoLatent, state: VideoState) -> VideoState:
+        """Return the state for the symbols of the next frame, where no samples are wanted."""
+        return replace(state, index=state.index + 1, integers=latent.integers)
+
+    @abstractmethod
+    def export(self) -> None:
+        """Freeze the integer state that :meth:`encode` and :meth:`decode` use."""

@@ -38,7 +38,9 @@ class _Counter:
     def __init__(self) -> None:
         self.macs = 0
 
-    def __call__(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def __call__(self, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if not inputs:  # A parametrised weight.
+            return
         x: Tensor = inputs[0]
         match layer:
             case nn.ConvTranspose1d() | nn.ConvTranspose2d() | ExactConvTranspose2d():
@@ -47,6 +49,9 @@ class _Counter:
                 self.macs += output.numel() // output.shape[1] * layer.weight.numel()
             case nn.Linear():
                 self.macs += output.numel() * layer.in_features
+            case nn.LSTM():  # (F, B, C) unless batch_first; each layer sees every frame.
+                weights = (p.numel() for n, p in layer.named_parameters() if n.startswith("weight"))
+                self.macs += x.shape[0] * x.shape[1] * sum(weights)
             case GDN():  # Its pool is a pointwise convolution.
                 self.macs += x.shape[0] * x.shape[2] * x.shape[3] * layer.gamma.numel()
 
@@ -62,7 +67,7 @@ class _Counter:
 
 @torch.no_grad()
 def count_macs(model: ImageModel, height: int, width: int) -> Complexity:
-    """Count the multiplications of convolutions, linear layers and GDN, integer twins included.
+    """Count the multiplications of convolutions, linear layers, LSTM and GDN, integer twins included.
 
     The model itself stays as it is; a copy of it is exported and run. Gains, activations and table look-ups, a few a
     latent element, are not counted.

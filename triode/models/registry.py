@@ -15,11 +15,18 @@ from triode.errors import ModelMismatchError
 
 _MODULES = (
     "triode.models.audio.audio_light",
+    "triode.models.audio.dac",
+    "triode.models.audio.encodec",
+    "triode.models.audio.esc",
+    "triode.models.audio.hifi_codec",
+    "triode.models.audio.language_codec",
+    "triode.models.audio.snac",
     "triode.models.image.bmshj2018_factorized",
     "triode.models.image.bmshj2018_hyperprior",
     "triode.models.image.elic2022",
     "triode.models.image.image_light",
     "triode.models.image.mbt2018_mean",
+    "triode.models.video.intra",
 )
 """Modules that register models; a new architecture adds its line here."""
 

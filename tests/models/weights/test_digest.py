@@ -1,13 +1,23 @@
 import hashlib
 import struct
 
+import numpy as np
 import pytest
 import torch
 from models.tiny import tiny_model
+from models.tiny_audio import tone
+from models.tiny_vq import tiny_vq
 from torch import nn
 
 from triode.entropy.exact.state import entropy_state
-from triode.models.weights.digest import entropy_digest, known_answer, synthesis_digest, tensor_digest
+from triode.entropy.tables import CdfTables
+from triode.models.weights.digest import (
+    _TablePatternReader,
+    entropy_digest,
+    known_answer,
+    synthesis_digest,
+    tensor_digest,
+)
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +132,25 @@ def exported(seed):
 def clear_caches(model):
     """Exact layers keep their weights as floats: move them, so that they are made anew."""
     model.to(torch.device("cpu"))
+
+
+class TestKnownAnswerOfCodes:
+    """Codes have no escapes: symbols are drawn by the tables' masses, and every one of them is a code."""
+
+    @pytest.mark.parametrize("changes", [{}, {"prior": "context", "prior_width": 4, "prior_hidden": 4}])
+    def test_sees_the_tables(self, changes):
+        net = tiny_vq("dac", codebook_size=100, **changes)
+        net.fit_prior([tone(4000, i) for i in range(2)])
+        net.export()
+        before = known_answer(net)
+        assert known_answer(net) == before
+        again = tiny_vq("dac", codebook_size=100, **changes)
+        again.fit_prior([tone(4000, i + 5) for i in range(2)])
+        again.export()
+        assert known_answer(again) != before
+
+    def test_codes_are_drawn_by_their_probability(self):
+        tables = CdfTables.from_pmfs([np.array([0.5, 0.25, 0.0, 0.25, 0.0])], [3])
+        symbols = _TablePatternReader().read(np.zeros(4000, np.int32), tables)
+        shares = np.bincount(symbols, minlength=8)[3:] / 4000
+        assert shares.tolist() == pytest.approx([0.5, 0.25, 0, 0.25, 0], abs=0.03)

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import socket
 import struct
@@ -6,8 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 from models.tiny import NAME, TINY, save_tiny, tiny_model
+from models.tiny_audio import tiny_sound_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from triode.entropy.exact.state import entropy_state
 from triode.errors import ModelMismatchError
@@ -123,6 +126,32 @@ class TestRoundTrip:
         torch.manual_seed(5)
         load_weights(str(saved.path))
         assert torch.equal(torch.rand(3), expected)
+
+    @pytest.mark.parametrize("mode", ["inference", "bfloat16", "float64"])
+    @pytest.mark.parametrize("media", ["image", "audio"])
+    def test_modes_of_the_caller_do_not_matter(self, saved, tmp_path, mode, media):
+        path = saved.path
+        if media == "audio":
+            path = tmp_path / "tiny-light.v1.safetensors"
+            save_weights(tiny_sound_model(), path, name="tiny-light.v1", architecture="audio-light")
+        expected = load_weights(str(path), nn.Module).model.state_dict()
+        files._load.cache_clear()
+        with contextlib.ExitStack() as stack:
+            if mode == "inference":
+                stack.enter_context(torch.inference_mode())
+            elif mode == "bfloat16":
+                stack.enter_context(torch.autocast("cpu", dtype=torch.bfloat16))
+            else:
+                stack.callback(torch.set_default_dtype, torch.float32)
+                torch.set_default_dtype(torch.float64)
+            before = torch.get_default_dtype()
+            model = load_weights(str(path), nn.Module).model
+            assert torch.get_default_dtype() is before
+        files._load.cache_clear()
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, expected[name]), name
+            assert tensor.dtype is expected[name].dtype
+            assert not tensor.is_inference()
 
     def test_is_loaded_once_until_it_changes(self, saved, tmp_path):
         path = tmp_path / "a.safetensors"
@@ -365,3 +394,26 @@ class TestFinding:
         assert default_weights("image") == "image-light.v1"
         with pytest.raises(ModelMismatchError, match="'smell'"):
             default_weights("smell")
+
+    def test_defaults_for_sound(self, folders, monkeypatch):
+        package, home = folders
+        monkeypatch.setenv("TRIODE_HOME", str(home))
+        with pytest.raises(ModelMismatchError, match=r"neither audio-light-speech\.v1 nor audio-light-general\.v1"):
+            default_weights("audio", rate=16000)
+        speech, general = "audio-light-speech.v1", "audio-light-general.v1"
+        (home / f"{speech}.safetensors").touch()
+        assert default_weights("audio", rate=48000, channels=2) == default_weights("audio") == speech
+        (package / f"{general}.safetensors").touch()
+        for rate, channels, name in (
+            (8000, 1, speech),
+            (16000, 2, speech),
+            (22050, 1, speech),
+            (24000, 1, speech),
+            (24000, 2, general),
+            (32000, 1, general),
+            (48000, 6, general),
+            (None, 1, general),
+        ):
+            assert default_weights("audio", rate=rate, channels=channels) == name
+        (home / f"{speech}.safetensors").unlink()
+        assert default_weights("audio", rate=16000) == general

@@ -6,7 +6,8 @@ import dataclasses
 import json
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,12 +20,18 @@ from torch import nn
 
 from triode.entropy.exact.state import entropy_state
 from triode.errors import ModelMismatchError
-from triode.models.base import AudioModel, ImageModel
+from triode.models.base import AudioModel, ImageModel, VideoModel
 from triode.models.registry import get_architecture
 from triode.models.weights.digest import entropy_digest, known_answer, synthesis_digest
 
-DEFAULTS = {"image": "image-light.v1"}
-"""The weights that a medium is coded with when the user names none."""
+DEFAULTS = {"image": "image-light.v1", "video": "image-light.v1"}
+"""The weights that a medium is coded with when the user names none; those for sound depend on the sound.
+
+Weights of a model of images code every frame of a video on its own.
+"""
+SPEECH, GENERAL = "audio-light-speech.v1", "audio-light-general.v1"
+"""Weights for sound: 16 kHz, trained on speech, and 48 kHz, trained on music too."""
+_SPEECH_RATE, _SPEECH_RATE_MONO = 16_000, 24_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FORMAT = 1
 _SUFFIX = ".safetensors"
@@ -83,12 +90,16 @@ class PretrainedSound(Loaded[AudioModel]):
     """A loaded model of sound."""
 
 
+class PretrainedVideo(Loaded[VideoModel]):
+    """A loaded model of video."""
+
+
 def _salt(architecture: str, config: dict[str, Any]) -> str:
     return json.dumps([architecture, config], sort_keys=True)
 
 
 def save_weights(
-    model: ImageModel | AudioModel,
+    model: ImageModel | AudioModel | VideoModel,
     path: Path,
     *,
     name: str,
@@ -214,15 +225,38 @@ def list_weights() -> tuple[WeightsInfo, ...]:
     return tuple(found[k] for k in sorted(found))
 
 
-def default_weights(media: str) -> str:
+def default_weights(media: str, *, rate: int | None = None, channels: int = 1) -> str:
     """Return the name of the weights that a medium is coded with by default.
+
+    Sound of up to 16 kHz, and of up to 24 kHz in one channel, which mostly is speech, is coded with the weights for
+    speech, any other with the general ones. Where only one of the two is installed, it stands in for the other.
+
+    Args:
+        media: ``image``, ``audio`` or ``video``.
+        rate: Samples per second of a sound; None where no sound is meant in particular.
+        channels: Its channels.
 
     Raises:
         ModelMismatchError: If there are none for it.
     """
+    if media == "audio":
+        speech = rate is not None and rate <= (_SPEECH_RATE_MONO if channels == 1 else _SPEECH_RATE)
+        for name in (SPEECH, GENERAL) if speech else (GENERAL, SPEECH):
+            if _locate(name) is not None:
+                return name
+        raise ModelMismatchError(
+            f"No weights for sound are installed: neither {SPEECH} nor {GENERAL} is in the package or in $TRIODE_HOME; "
+            "other weights are taken by name or path"
+        )
     if media not in DEFAULTS:
-        raise ModelMismatchError(f"No weights for {media!r} here; there are some for: {', '.join(DEFAULTS)}")
+        raise ModelMismatchError(f"No weights for {media!r} here; there are some for: {', '.join(DEFAULTS)}, audio")
     return DEFAULTS[media]
+
+
+def _locate(name: str) -> Path | None:
+    """Return the file that a name finds in the package or in ``$TRIODE_HOME``."""
+    paths = (folder / f"{name}{_SUFFIX}" for folder in _folders())
+    return next((path for path in paths if path.is_file()), None)
 
 
 def find_weights(name: str) -> Path:
@@ -238,11 +272,8 @@ def find_weights(name: str) -> Path:
         if Path(name).is_file():
             return Path(name)
         raise ModelMismatchError(f"No weights file at {name}")
-    if _NAME.fullmatch(name):
-        for folder in _folders():
-            path = folder / f"{name}{_SUFFIX}"
-            if path.is_file():
-                return path
+    if _NAME.fullmatch(name) and (path := _locate(name)) is not None:
+        return path
     known = ", ".join(info.name for info in list_weights()) or "none"
     raise ModelMismatchError(f"No weights named {name!r} here; there are: {known} ($TRIODE_HOME adds a folder)")
 
@@ -256,7 +287,8 @@ def load_weights(name: str, kind: type[nn.Module] = ImageModel) -> Loaded[Any]:
 
     Args:
         name: Name or path, see :func:`find_weights`.
-        kind: What the model must be: :class:`ImageModel`, :class:`AudioModel`, or ``nn.Module`` for any.
+        kind: What the model must be: :class:`ImageModel`, :class:`AudioModel`, :class:`VideoModel`, or ``nn.Module``
+            for any.
 
     Returns:
         The model, in evaluation mode, and its file's facts.
@@ -280,10 +312,10 @@ def _load(path: Path, _mtime: int, _size: int) -> Loaded[nn.Module]:
     info = read_info(path)
     entry = get_architecture(info.architecture)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with _plain_torch():
             model = entry.build(entry.config(**info.config))
-            if not isinstance(model, ImageModel | AudioModel):
-                raise TypeError(f"{info.architecture} is no model of images or sound")
+            if not isinstance(model, ImageModel | AudioModel | VideoModel):
+                raise TypeError(f"{info.architecture} is no model of images, sound or video")
             _load_tensors(model, path)
     except (
         SafetensorError,
@@ -307,10 +339,25 @@ def _load(path: Path, _mtime: int, _size: int) -> Loaded[nn.Module]:
             f"{path}: known-answer test gives {found:08x} instead of {info.known_answer:08x}; "
             "this machine does not compute the entropy networks exactly"
         )
+    if isinstance(model, VideoModel):
+        return PretrainedVideo(model, info)
     return PretrainedSound(model, info) if isinstance(model, AudioModel) else Pretrained(model, info)
 
 
-def _load_tensors(model: ImageModel | AudioModel, path: Path) -> None:
+@contextmanager
+def _plain_torch() -> Iterator[None]:
+    """Build a model the same way whatever modes the caller has set, which are for what the caller computes."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        # Tensors that are made in inference mode could never be refined through.
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(mode=False), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _load_tensors(model: ImageModel | AudioModel | VideoModel, path: Path) -> None:
     model.eval().requires_grad_(False)
     model.export()
     with safe_open(str(path), "pt") as f:
