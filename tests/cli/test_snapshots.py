@@ -146,7 +146,7 @@ def make(spec):
         case "talk.wav":
             make_talk(path, 0.25)
         case _ if path.suffix == ".tri" and path.stem.startswith("talk"):
-            sound = Sound(tone(12_000)[None], 8000, (("TITLE", "A talk"),))
+            sound = Sound(tone(24_000)[None], 8000, (("TITLE", "A talk"),))
             data = bytearray(AudioCodec(SOUND_MODEL).encode(sound).data)
             if "broken" in name:
                 data[len(data) // 4] ^= 1

@@ -24,6 +24,7 @@ from triode.container import ContainerReader, read_sound_unit
 from triode.entropy.coder import CountingWriter, RangeReader
 from triode.errors import BitstreamError, ModelMismatchError, UnsupportedError
 from triode.eval import bench
+from triode.eval.anchors.common import torch_threads
 from triode.eval.coder import create_coder, list_coders
 from triode.eval.items import guess_media, item_facts, load_item
 from triode.media import Sound
@@ -78,13 +79,13 @@ class TestCoder:
         assert samples == 1 or noise(decoded, sound) < 0.9
 
     def test_is_the_codec_that_users_have(self, coder, weights):
-        sound = recording(9000, 2)
-        encoded = AudioCodec(str(weights.path)).encode(sound, quality=30)
+        sound, codec = recording(9000, 2), AudioCodec(str(weights.path))
+        with torch_threads(1):  # As the coder; on more, floats of the analysis differ in the last digit.
+            encoded = codec.encode(sound, quality=30)
+            decoded = codec.decode(encoded.data)
         assert coder.encode(sound, 30) == encoded.data
         assert coder.payload_bytes(encoded.data) == encoded.payload_bytes
-        assert np.array_equal(
-            coder.decode(encoded.data).samples, AudioCodec(str(weights.path)).decode(encoded.data).samples
-        )
+        assert np.array_equal(coder.decode(encoded.data).samples, decoded.samples)
 
     def test_tags_are_left_out(self, coder):
         plain = recording(3000)
