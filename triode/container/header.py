@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Final, overload
+from typing import ClassVar, Final, TypeVar, overload
 
 from triode.container.audio import AudioHead, pack_audio, unpack_audio
 from triode.container.chunks import MAX_VARINT, Cursor, encode_varint
@@ -180,6 +180,9 @@ class ImageHead:
         return self.tile_log2 is None
 
 
+_B = TypeVar("_B", ImageHead, AudioHead, VideoHead)
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """Everything that `HEAD` says.
@@ -219,9 +222,7 @@ class Head:
         Raises:
             UnsupportedError: The file holds another medium.
         """
-        if not isinstance(self.body, ImageHead):
-            raise UnsupportedError(f"the file holds {self.media.name.lower()}, not an image")
-        return self.body
+        return self._body(ImageHead, "an image")
 
     @property
     def audio(self) -> AudioHead:
@@ -230,9 +231,7 @@ class Head:
         Raises:
             UnsupportedError: The file holds another medium.
         """
-        if not isinstance(self.body, AudioHead):
-            raise UnsupportedError(f"the file holds {self.media.name.lower()}, not audio")
-        return self.body
+        return self._body(AudioHead, "audio")
 
     @property
     def video(self) -> VideoHead:
@@ -241,8 +240,11 @@ class Head:
         Raises:
             UnsupportedError: The file holds another medium.
         """
-        if not isinstance(self.body, VideoHead):
-            raise UnsupportedError(f"the file holds {self.media.name.lower()}, not video")
+        return self._body(VideoHead, "video")
+
+    def _body(self, kind: type[_B], name: str) -> _B:
+        if not isinstance(self.body, kind):
+            raise UnsupportedError(f"the file holds {self.media.name.lower()}, not {name}")
         return self.body
 
     @property
