@@ -65,6 +65,11 @@ class TestDelay:
             sound = speech(frames, rate)
             assert codec.decode(codec.encode(sound, 5 if name == "vorbis" else 40)).samples.shape == (1, frames)
 
+    @pytest.mark.parametrize("frames", [35734, 35730, 16007, 1])
+    def test_lengths_where_opus_codes_a_narrow_band(self, frames):
+        codec = coder("opus")
+        assert codec.decode(codec.encode(speech(frames, 16000), 6)).samples.shape == (1, frames)
+
     @pytest.mark.parametrize(("name", "ending"), [("opus", ".opus"), ("aac", ".m4a"), ("mp3", ".mp3")])
     def test_a_player_gets_the_same(self, tmp_path, name, ending):
         from triode.io.audio import read_sound

@@ -30,6 +30,9 @@ __all__ = ["FfmpegAudioCoder", "FlacCoder", "VorbisCoder"]
 
 _OPUS_RATE: Final = 48000
 _OPUS_HEAD: Final = slice(12, 16)  # input sample rate, RFC 7845, 5.1
+_OPUS_SKIP: Final = slice(10, 12)  # pre-skip
+# FFmpeg's decoder keeps back the last samples of a narrow band, or adds some to a very short one.
+_OPUS_KEPT: Final = 48
 _BLOCK: Final = 1 << 16
 # FFmpeg notes the padding of the last packet only, and where little is over LAME adds another one.
 _MP3_GRANULE: Final = 576
@@ -155,7 +158,12 @@ class FfmpegAudioCoder(Coder):
             if self._family is _AAC and stream.duration is not None and stream.time_base is not None:
                 frames = round(stream.duration * stream.time_base * coded)
             if self._family is _OPUS:
-                rate = int.from_bytes((stream.codec_context.extradata or b"")[_OPUS_HEAD], "little")
+                head = stream.codec_context.extradata or b""
+                rate = int.from_bytes(head[_OPUS_HEAD], "little")
+                if stream.duration is not None:
+                    frames = stream.duration - int.from_bytes(head[_OPUS_SKIP], "little")
+                    kept = min(max(0, frames - samples.shape[1]), _OPUS_KEPT)
+                    samples = np.pad(samples, ((0, 0), (0, kept)), mode="edge")
                 frames = frames * rate // coded  # exact for rates up to 48 kHz, above there is a note
             if note:
                 rate, frames = (int(part.partition("=")[2]) for part in note.split())
