@@ -47,6 +47,23 @@ def test_resume_goes_on_at_the_step_and_the_crop_where_it_stopped(trained, fit, 
     assert module.loaded["global_step"] == 8
 
 
+def test_an_early_resume_reaches_the_end(fit, tmp_path):
+    """What is left of the data may be more than what a run has seen, and less than all of it."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    fit(tmp_path / "one", until=2)
+    fit(tmp_path / "two", until=8, arguments=("--ckpt_path", str(tmp_path / "one" / "last.ckpt")))
+    assert [int(row["step"]) for row in rows(tmp_path / "two") if row["loss"]] == [2, 3, 4, 5, 6, 7]
+
+
+def test_a_finished_run_goes_on_with_more_steps(fit, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    fit(tmp_path / "one", until=4, steps=4)
+    fit(tmp_path / "two", until=9, steps=9, arguments=("--ckpt_path", str(tmp_path / "one" / "last.ckpt")))
+    assert [int(row["step"]) for row in rows(tmp_path / "two") if row["loss"]] == [4, 5, 6, 7, 8]
+
+
 def test_a_late_resume_reaches_the_end(fit, tmp_path):
     """What is left of the data may be less than what a run has seen."""
     for name in ("one", "two"):

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from triode.errors import UnsupportedError
 from triode.io.files import atomic_path
+from triode.train.remaining import Remaining
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
 
@@ -236,12 +237,9 @@ class ImageFolder(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Return the loader of training crops; after a resume it begins where the run had stopped."""
-        done, processes = (self.trainer.global_step, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        stride = self.batch_size * processes
-        length = self.steps * stride
+        remaining = Remaining(self.trainer, self.batch_size, self.steps)
         ways = {"augment": self.augment, "colour": self.colour}
-        data = CropDataset(self.cache, self.training_images, self.crop, length, self.seed, **ways)
-        remaining = range(done * stride, len(data))
+        data = CropDataset(self.cache, self.training_images, self.crop, len(remaining), self.seed, **ways)
         return DataLoader(data, self.batch_size, sampler=remaining, num_workers=self.workers, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Tensor]:

@@ -19,6 +19,7 @@ from triode.codecs.resample import resample
 from triode.errors import CodecError, UnsupportedError
 from triode.io.audio import READABLE, read_sound
 from triode.io.files import atomic_path
+from triode.train.remaining import Remaining
 
 _FULL = 32767
 _QUIETEST = 1e-3
@@ -262,14 +263,12 @@ class SoundFolder(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Return the loader of training crops; after a resume it begins where the run had stopped."""
-        done, processes = (self.trainer.global_step, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        stride = self.batch_size * processes
-        count = self.steps * stride
+        remaining = Remaining(self.trainer, self.batch_size, self.steps)
         crops = SoundCrops(
             self.cache,
             self.training_recordings,
             self.crop,
-            count,
+            len(remaining),
             self.seed,
             level=self.level,
             slowest=self.slowest,
@@ -277,7 +276,6 @@ class SoundFolder(L.LightningDataModule):
             gain_db=self.gain_db,
             tilt_db=self.tilt_db,
         )
-        remaining = range(done * stride, count)
         return DataLoader(crops, self.batch_size, sampler=remaining, num_workers=self.workers, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Tensor]:

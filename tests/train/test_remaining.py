@@ -1,0 +1,33 @@
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from triode.train.remaining import Remaining
+
+
+def trainer(step: int, processes: int = 1) -> Any:
+    return cast(Any, SimpleNamespace(global_step=step, world_size=processes))
+
+
+def test_a_run_that_begins_has_all():
+    assert list(Remaining(None, 2, 3)) == [0, 1, 2, 3, 4, 5]
+    assert len(Remaining(None, 2, 3)) == 6
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_resumed_run_has_the_rest_and_the_length_of_the_whole(step):
+    rest = Remaining(trainer(step), 2, 3)
+    assert list(rest) == list(range(2 * step, 6))
+    assert len(rest) == 6
+
+
+def test_processes_share_the_samples_of_a_step():
+    assert list(Remaining(trainer(2, 3), 2, 3)) == list(range(12, 18))
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_nothing_remains_of_a_run_that_is_done(step):
+    rest = Remaining(trainer(step), 2, 3)
+    assert list(rest) == []
+    assert len(rest) == 0
