@@ -10,6 +10,7 @@ GPU_PACK_ARGS ?=
 
 PY := $(VENV)/bin/python
 CORE := $(VENV)/.installed-core
+DEMO := $(VENV)/.installed-video
 FULL := $(VENV)/.installed-$(TEST_EXTRAS)
 MANIFEST := pyproject.toml constraints.txt triode/version.py
 
@@ -29,7 +30,7 @@ help: ## Print the targets
 
 setup: $(CORE) ## Create .venv with triode and its core dependencies
 
-demo: $(CORE) ## Encode and decode sample media with the bundled weights (core dependencies only)
+demo: $(DEMO) ## Encode and decode a photo, a recording and a clip with the bundled weights (core dependencies and PyAV)
 	$(PY) examples/demo.py
 
 test: $(FULL) ## Install what the tests need, then run them (PYTEST_ARGS="-q tests/entropy" picks some)
@@ -69,8 +70,13 @@ $(CORE): $(MANIFEST) | $(PY)
 	$(PY) -m pip install -q -e .
 	@touch $@
 
+$(DEMO): $(MANIFEST) | $(PY)
+	@echo "Installing triode and PyAV into $(VENV)"
+	$(PY) -m pip install -q -e '.[video]'
+	@touch $(CORE) $@
+
 $(FULL): $(MANIFEST) tools/cpu_torchvision.py | $(PY)
 	@echo "Installing triode and its extras into $(VENV): some minutes the first time"
 	$(PY) -m pip install -q -e '.[$(TEST_EXTRAS)]'
 	$(PY) tools/cpu_torchvision.py
-	@touch $(CORE) $@
+	@touch $(CORE) $(DEMO) $@

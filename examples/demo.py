@@ -1,6 +1,7 @@
 """Encode and decode real media with the bundled weights through the command line; print rate and quality.
 
-Run by ``make demo``. Needs the core dependencies only; where the package pesq is installed, PESQ is printed too.
+Run by ``make demo``. The photo and the recording need the core dependencies only, the clip PyAV (``triode[video]``);
+where the package pesq is installed, PESQ is printed too.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from PIL import Image
 from triode.errors import CodecError
 from triode.eval.metrics import metric
 from triode.io.audio import read_sound
+from triode.io.tracks import PacketReader
+from triode.io.video import read_clip
 from triode.models.weights import default_weights
 
 HERE = Path(__file__).parent
 QUALITIES = (10, 30, 50, 70, 90)
+CLIP_QUALITIES = (20, 50, 80)
 TRIODE = (sys.executable, "-m", "triode")
 
 
@@ -101,12 +105,46 @@ def recording(path: Path, folder: Path) -> None:
         print(row + "".join(f"{value:>7.2f}" for value in pesq), flush=True)
 
 
+def packets(path: Path) -> list[bytes]:
+    """Return the coded packets of the sound of a video."""
+    with PacketReader(path) as reader:
+        return [packet.data for packet in reader.until(None)]
+
+
+def clip(path: Path, folder: Path) -> None:
+    """Code a clip with its sound at three qualities and print a table; then a part of it."""
+    if not find_spec("av"):
+        print(f"{path.name}: skipped, as reading it needs PyAV: pip install 'triode[video]'")
+        return
+    original = read_clip(path)
+    size = f"{original.width} x {original.height}, {original.frames} frames, {original.seconds:.1f} s with sound"
+    print(f"{path.name}: {size}, {path.stat().st_size:,} bytes as MP4")
+    print(f"{'quality':>8} {'bytes':>8} {'bpp':>7} {'kb/s':>7} {'YUV-PSNR':>9} {'encode':>10} {'decode':>10}   sound")
+    quality_of = metric("psnr-yuv611")
+    for quality in CLIP_QUALITIES:
+        coded, decoded = folder / f"clip-{quality}.tri", folder / f"clip-{quality}.mkv"
+        answer = triode("encode", path, "-o", coded, "-q", quality)
+        back = triode("decode", coded, "-o", decoded)
+        row = f"{quality:>8} {coded.stat().st_size:>8,} {answer['bpp']:>7.3f} {answer['kbps']:>7.1f}"
+        row += f" {quality_of.measure(read_clip(decoded), original):>6.2f} dB"
+        row += "".join(f" {original.frames / float(str(done['seconds'])):>5.1f} fr/s" for done in (answer, back))
+        same = packets(decoded) == packets(path)
+        print(f"{row}   {'as it was' if same else 'differs'}", flush=True)
+    part = folder / "part.mkv"
+    triode("decode", folder / f"clip-{CLIP_QUALITIES[-1]}.tri", "--range", "1s:1.5s", "-o", part)
+    print(f"{'1 s to 1.5 s':>14} alone: {read_clip(part).frames} frames")
+    if str(answer["model"]).startswith("image-"):
+        print(f"{answer['model']} codes every frame on its own, as there are no weights for video yet")
+
+
 def main() -> None:
     """Run the demonstration."""
     with tempfile.TemporaryDirectory() as folder:
         photo(HERE / "kodim23.png", Path(folder))
         print()
         recording(HERE / "kathleen-a0133.wav", Path(folder))
+        print()
+        clip(HERE / "coffee.mp4", Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Triode: learned codecs for images, audio and video.
 
-`encode` and `decode` go from a picture or a recording to bytes and back; `open` and `save` do it with files. Importing
-this module loads neither torch nor NumPy: they come with the first call that needs them.
+`encode` and `decode` go from a picture, a recording or a clip to bytes and back; `open` and `save` do it with files.
+Importing this module loads neither torch nor NumPy: they come with the first call that needs them.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ if TYPE_CHECKING:
     from triode.api import File
     from triode.codecs.audio import AudioCodec, AudioInfo, EncodedSound
     from triode.codecs.image import Encoded, ImageCodec, ImageInfo
+    from triode.codecs.video import ClipFrames, EncodedClip, VideoCodec, VideoInfo
     from triode.container import DecodeLimits
-    from triode.media import Picture, Sound
+    from triode.media import Clip, Picture, Sound
 
 __all__ = [
     "AudioCodec",
     "AudioInfo",
     "BitstreamError",
+    "Clip",
+    "ClipFrames",
     "CodecError",
     "DecodeLimits",
     "Encoded",
+    "EncodedClip",
     "EncodedSound",
     "EntropyMismatchError",
     "File",
@@ -52,6 +56,8 @@ __all__ = [
     "TruncatedError",
     "UnsupportedError",
     "VerifyError",
+    "VideoCodec",
+    "VideoInfo",
     "__version__",
     "create_model",
     "decode",
@@ -67,14 +73,19 @@ _LAZY: _Mapping[str, str] = _MappingProxyType(
     {
         "AudioCodec": "triode.codecs.audio",
         "AudioInfo": "triode.codecs.audio",
+        "Clip": "triode.media",
+        "ClipFrames": "triode.codecs.video",
         "DecodeLimits": "triode.container",
         "Encoded": "triode.codecs.image",
+        "EncodedClip": "triode.codecs.video",
         "EncodedSound": "triode.codecs.audio",
         "File": "triode.api",
         "ImageCodec": "triode.codecs.image",
         "ImageInfo": "triode.codecs.image",
         "Picture": "triode.media",
         "Sound": "triode.media",
+        "VideoCodec": "triode.codecs.video",
+        "VideoInfo": "triode.codecs.video",
     }
 )
 
@@ -89,10 +100,11 @@ def encode(
     size: int | None = None,
     psnr: float | None = None,
     rate: int | None = None,
+    audio: str = "copy",
     convert: bool = False,
     strip: bool = False,
 ) -> bytes:
-    """Encode an image or a recording.
+    """Encode an image, a recording or a clip.
 
     Args:
         media: A Pillow image, whose ICC, EXIF and XMP are kept and whose EXIF orientation is applied; a NumPy array
@@ -101,14 +113,18 @@ def encode(
             Or a `Sound`; with `rate`, a NumPy array or a tensor (T,) or (C, T), floating-point in -1..1 or int16; or
             the path of a recording (WAV, FLAC, MP3, Opus, Ogg and more, by its suffix), which is read block by block.
             Recordings have 1 to 8 channels.
+            Or a `Clip`, or the path of a video (MP4, Matroska, y4m and more, by its suffix), which is read a few frames
+            at a time.
         quality: 0 to 100, the same meaning for every model; 50 if no other target is given.
         model: Name of the weights or path of a `.safetensors`; None for the default, of a recording by its sample rate
             and channels.
         bpp: Largest rate of the file in bits a pixel, instead of a quality; images only.
-        kbps: Largest rate of the file in thousand bits a second, instead of a quality; recordings only.
-        size: Largest file in bytes, instead of a quality.
+        kbps: Largest rate of the file in thousand bits a second, instead of a quality; recordings and clips only.
+        size: Largest file in bytes, instead of a quality; not of clips.
         psnr: Smallest PSNR in dB, instead of a quality; images only.
         rate: Samples per second, where `media` is an array or a tensor of samples.
+        audio: What becomes of the sound of a video: `copy` takes its packets as they are, `triode` codes it by the
+            weights for sound, `none` leaves it out.
         convert: Whether CMYK, YCbCr, CIELAB, 16-bit and float Pillow images may be converted to 8-bit.
         strip: Whether to leave out the metadata.
 
@@ -118,10 +134,10 @@ def encode(
     Raises:
         TypeError: Another kind of object.
         ValueError: Another shape or range, more than one target, or a target for another kind of media.
-        CodecError: A recording's file that is damaged or of an unknown format.
+        CodecError: A recording's or a video's file that is damaged or of an unknown format.
         UnsupportedError: An animation, pixels that need `convert`, a target that no quality reaches.
         ModelMismatchError: The weights are not installed.
-        OSError: A recording's file cannot be read.
+        OSError: A recording's or a video's file cannot be read.
     """
     from triode.api import encode_to
 
@@ -129,6 +145,7 @@ def encode(
         None,
         media,
         rate=rate,
+        audio=audio,
         model=model,
         quality=quality,
         bpp=bpp,
@@ -140,7 +157,9 @@ def encode(
     )
 
 
-def decode(data: bytes | BinaryIO, *, model: str | None = None, limits: DecodeLimits | None = None) -> Image | Sound:
+def decode(
+    data: bytes | BinaryIO, *, model: str | None = None, limits: DecodeLimits | None = None
+) -> Image | Sound | Clip:
     """Decode a `.tri` file.
 
     Args:
@@ -150,7 +169,7 @@ def decode(data: bytes | BinaryIO, *, model: str | None = None, limits: DecodeLi
 
     Returns:
         A Pillow image of mode L, LA, RGB or RGBA, its ICC profile, EXIF and XMP in `info`; or a `Sound` of exactly the
-        samples, channels and rate that were encoded.
+        samples, channels and rate that were encoded; or a `Clip` of exactly the frames, without its sound.
 
     Raises:
         CodecError: The file is damaged, exceeds the limits, or its model is not installed.
@@ -160,7 +179,9 @@ def decode(data: bytes | BinaryIO, *, model: str | None = None, limits: DecodeLi
     return decode_to_memory(*find_codec(data, model, limits))
 
 
-def info(source: bytes | BinaryIO | str | _Path, *, limits: DecodeLimits | None = None) -> ImageInfo | AudioInfo:
+def info(
+    source: bytes | BinaryIO | str | _Path, *, limits: DecodeLimits | None = None
+) -> ImageInfo | AudioInfo | VideoInfo:
     """Read what a `.tri` file says of itself, without decoding it.
 
     Args:
@@ -180,7 +201,9 @@ def info(source: bytes | BinaryIO | str | _Path, *, limits: DecodeLimits | None 
     return codec.info(file)
 
 
-def verify(source: bytes | BinaryIO | str | _Path, *, limits: DecodeLimits | None = None) -> ImageInfo | AudioInfo:
+def verify(
+    source: bytes | BinaryIO | str | _Path, *, limits: DecodeLimits | None = None
+) -> ImageInfo | AudioInfo | VideoInfo:
     """Check a `.tri` file: every checksum, and every symbol, which are decoded; no pixels or samples are made.
 
     Args:
@@ -213,7 +236,8 @@ def open(path: str | _Path, *, model: str | None = None, limits: DecodeLimits | 
 
     Returns:
         An object whose `info` says what the file is, and whose `read()` decodes it. Of a recording, `file[a:b]` decodes
-        samples a to b, and `blocks()` all of it in bounded memory.
+        samples a to b, and `blocks()` all of it in bounded memory; of a clip, `file[a:b]` decodes frames a to b, and
+        `frames()` all of it or a part in bounded memory.
 
     Raises:
         CodecError: The file is damaged or exceeds the limits.
@@ -240,11 +264,12 @@ def save(
     size: int | None = None,
     psnr: float | None = None,
     rate: int | None = None,
+    audio: str = "copy",
     convert: bool = False,
     strip: bool = False,
     overwrite: bool = True,
 ) -> None:
-    """Encode an image or a recording to a file, which appears whole or not at all.
+    """Encode an image, a recording or a clip to a file, which appears whole or not at all.
 
     Args:
         path: The file, usually with the suffix `.tri`. Its folder must exist.
@@ -256,6 +281,7 @@ def save(
         size: As for `encode`.
         psnr: As for `encode`.
         rate: As for `encode`.
+        audio: As for `encode`.
         convert: As for `encode`.
         strip: As for `encode`.
         overwrite: Whether an existing file may be replaced.
@@ -273,6 +299,7 @@ def save(
             file,
             media,
             rate=rate,
+            audio=audio,
             model=model,
             quality=quality,
             bpp=bpp,

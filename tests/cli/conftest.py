@@ -10,17 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from abuse.samples import chunk, split
 from cli import fake_codec
+from models.movies import movie
+from models.tiny import save_tiny
 from models.tiny_audio import tiny_sound_model, tone
+from models.tiny_video import moving_clip
 from PIL import Image
 
 from triode.cli.main import main
 from triode.io.audio import write_sound
+from triode.io.video_writing import write_clip
 from triode.media import Sound
 from triode.models.weights import save_weights
 
 SOUND_MODEL = "tiny-light.v1"
 SOUND_RATE = 8000
+IMAGE_MODEL = "tiny.v1"
+"""Weights for images, which code clips frame by frame."""
 
 
 class Stream(io.TextIOWrapper):
@@ -91,11 +98,12 @@ def real_triode(folder, monkeypatch):
 
 @pytest.fixture(scope="session")
 def sound_home(tmp_path_factory):
-    """A folder with weights for sound, which nobody trained."""
+    """A folder with weights for sound and for images, which nobody trained."""
     folder = tmp_path_factory.mktemp("sound-home")
     save_weights(
         tiny_sound_model(), folder / f"{SOUND_MODEL}.safetensors", name=SOUND_MODEL, architecture="audio-light"
     )
+    save_tiny(folder, name=IMAGE_MODEL)
     return folder
 
 
@@ -113,6 +121,32 @@ def make_talk(path, seconds=0.5, channels=1, rate=SOUND_RATE, tags=(), fmt=None)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_sound(Path(path), Sound(samples, rate, tags), fmt=fmt)
     return Path(path)
+
+
+def make_film(path, frames=8, **options):
+    """Write a small video and return its path: y4m of 35 x 21 pixels, or else with sound, of 48 x 32."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".y4m":
+        write_clip(path, moving_clip(frames, **options))
+    else:
+        fmt = {".mkv": "matroska"}.get(path.suffix, path.suffix[1:])
+        path.write_bytes(movie(frames, fmt=fmt, **{"seconds": 0.2, **options}))
+    return path
+
+
+def break_unit(path, *indices):
+    """Change a byte in the middle of some units of a file of several; the container's checksums do not fit any more."""
+    data = bytearray(path.read_bytes())
+    at = 8
+    for kind, payload in split(bytes(data)):
+        size = len(chunk(kind, payload))
+        if kind == b"DATA":
+            if 0 in indices:
+                data[at + size // 2] ^= 0x55
+            indices = [index - 1 for index in indices]
+        at += size
+    path.write_bytes(data)
 
 
 def make_photo(path, width=12, height=8, mode="RGB", **options):

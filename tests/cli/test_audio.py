@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from abuse.samples import chunk, split
-from cli.conftest import SOUND_MODEL, SOUND_RATE, make_photo, make_talk
+from cli.conftest import SOUND_MODEL, SOUND_RATE, break_unit, make_photo, make_talk
 
 from triode.codecs.audio import AudioCodec
 from triode.codecs.sound_decoding import SoundBlocks
@@ -241,20 +241,6 @@ class TestRange:
         assert files() == ["talk.tri", "talk.wav"]
 
 
-def break_unit(path, *indices):
-    """Change a byte in the middle of some units of a file of several; the container's checksums do not fit any more."""
-    data = bytearray(path.read_bytes())
-    at = 8
-    for kind, payload in split(bytes(data)):
-        size = len(chunk(kind, payload))
-        if kind == b"DATA":
-            if 0 in indices:
-                data[at + size // 2] ^= 0x55
-            indices = [index - 1 for index in indices]
-        at += size
-    path.write_bytes(data)
-
-
 class TestPartial:
     def test_what_is_left(self, sounds, coded, files):
         sounds("decode", coded, "-o", "whole.wav")
@@ -378,7 +364,7 @@ class TestStandardStreams:
 
     def test_endless_input(self, sounds, monkeypatch):
         monkeypatch.setattr("triode.cli.common._PIPE_BYTES", 100)
-        monkeypatch.setattr("triode.cli.common._SOUND_PIPE_BYTES", 1000)
+        monkeypatch.setattr("triode.cli.common._LONG_PIPE_BYTES", 1000)
         start = b"RIFF\xff\xff\xff\xffWAVEfmt "
         assert sounds("encode", "-", stdin=start + bytes(1000)).code == 4
         assert sounds("encode", "-", stdin=start + bytes(900)).code == 3

@@ -170,7 +170,7 @@ class TestExport:
         Path("a.ckpt").write_bytes(b"checkpoint")
         calls = []
 
-        def export_checkpoint(checkpoint, output, name):
+        def export_checkpoint(checkpoint, output, name, base):
             calls.append((checkpoint, name))
             assert output.suffix == ".safetensors"
             output.write_bytes(b"half")

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from cli.conftest import SOUND_MODEL, make_photo, make_talk
+from cli.conftest import IMAGE_MODEL, SOUND_MODEL, break_unit, make_film, make_photo, make_talk
 from cli.fake_codec import ImageCodec
 from models.tiny_audio import tone
+from models.tiny_video import moving_clip
 from PIL import Image
 
 from triode.codecs.audio import AudioCodec
+from triode.codecs.video import VideoCodec
 from triode.io.pil import picture_from_pil
 from triode.media import Sound
 from triode.version import __version__
@@ -114,6 +116,26 @@ CASES = {
     "audio-info-json": Case("info talk.tri --json", make=("talk.tri",)),
     "audio-verify": Case("verify talk.tri", make=("talk.tri",)),
     "audio-verify-json": Case("verify talk.tri talk-cut.tri --json", make=("talk.tri", "talk-cut.tri")),
+    "video-encode": Case("encode clip.mp4 -m tiny.v1", make=("clip.mp4",)),
+    "video-encode-json": Case("encode clip.y4m -m tiny.v1 --kbps 200 --gop 3 --resume --json", make=("clip.y4m",)),
+    "video-encode-bpp": Case("encode clip.y4m --bpp 1", make=("clip.y4m",), exact=True),
+    "video-encode-cut": Case("encode clip-cut.y4m -m tiny.v1", make=("clip-cut.y4m",)),
+    "video-encode-engine": Case("encode clip.y4m --ray-address auto", make=("clip.y4m",), exact=True),
+    "video-encode-gop": Case("encode clip.y4m --gop 70000", make=("clip.y4m",), exact=True),
+    "video-encode-resume-pipe": Case("encode clip.y4m -m tiny.v1 --resume -o -", make=("clip.y4m",), exact=True),
+    "video-decode": Case("decode clip.tri", make=("clip.tri",)),
+    "video-decode-json": Case("decode clip.tri -o a.y4m --json --range 2:160ms", make=("clip.tri",)),
+    "video-decode-range-json": Case("decode clip.tri -o a.y4m --json --range 2:4", make=("clip.tri",)),
+    "video-decode-nothing": Case("decode clip.tri --range 3s:", make=("clip.tri",)),
+    "video-decode-partial": Case("decode clip-broken.tri --partial", make=("clip-broken.tri",)),
+    "video-decode-broken": Case("decode clip-broken.tri", make=("clip-broken.tri",)),
+    "video-decode-cut": Case("decode clip-cut.tri --json", make=("clip-cut.tri",)),
+    "video-decode-mp4": Case("decode clip.tri -o clip.mp4", make=("clip.tri",)),
+    "video-decode-png": Case("decode clip.tri -o clip.png", make=("clip.tri",), exact=True),
+    "video-info": Case("info clip.tri", make=("clip.tri",)),
+    "video-info-json": Case("info clip.tri --json", make=("clip.tri",)),
+    "video-verify": Case("verify clip.tri clip-broken.tri", make=("clip.tri", "clip-broken.tri")),
+    "video-verify-json": Case("verify clip.tri --json", make=("clip.tri",)),
     "image-kbps": Case("encode photo.png --kbps 6", exact=True),
     "image-range": Case("decode photo.tri --range 1s:2s", make=("photo.tri",), exact=True),
     "export-suffix": Case("export a.ckpt -o weights.pt", make=(), exact=True),
@@ -145,6 +167,18 @@ def make(spec):
             Image.new("CMYK", (8, 8)).save(path)
         case "talk.wav":
             make_talk(path, 0.25)
+        case "clip.mp4" | "clip.y4m":
+            make_film(path, 4)
+        case "clip-cut.y4m":
+            path.write_bytes(make_film("whole.y4m", 2).read_bytes()[:-100])
+            Path("whole.y4m").unlink()
+        case _ if path.suffix == ".tri" and path.stem.startswith("clip"):
+            data = VideoCodec(IMAGE_MODEL, gop=2).encode(moving_clip(5)).data
+            if "cut" in name:
+                data = data[:-9]
+            path.write_bytes(data)
+            if "broken" in name:
+                break_unit(path, 1)
         case _ if path.suffix == ".tri" and path.stem.startswith("talk"):
             sound = Sound(tone(24_000)[None], 8000, (("TITLE", "A talk"),))
             data = bytearray(AudioCodec(SOUND_MODEL).encode(sound).data)

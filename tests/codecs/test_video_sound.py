@@ -10,7 +10,7 @@ from models.tiny_sound import smooth_sound, tiny_sound
 from models.tiny_video import moving_clip, tiny_video
 
 from triode.codecs.video import VideoCodec
-from triode.codecs.video_sound import CopiedSound, TriodeSoundOfVideo, decode_triode_sound
+from triode.codecs.video_sound import CopiedSound, DecodedSound, TriodeSoundOfVideo, decode_triode_sound
 from triode.container import ContainerReader, unpack_packets, unpack_video_unit
 from triode.errors import ModelMismatchError, UnsupportedError
 from triode.io.tracks import PacketReader
@@ -138,6 +138,30 @@ class TestTriode:
         assert found.samples.shape[1] >= count
         noise = found.samples[:, :count] - samples
         assert 10 * np.log10(np.square(samples).mean() / np.square(noise).mean()) > 10
+
+    def test_decodes_while_the_frames_come(self):
+        data = self.encoded(Recording(1600, 4000), 60)
+        frames = CODEC.frames(data)
+        sound = DecodedSound(frames, tiny_sound())
+        blocks = []
+        for clip in frames:
+            blocks.append(sound.take())
+            assert clip.frames == 5
+        assert sum(block.shape[1] > 0 for block in blocks) > 1
+        blocks += [sound.take(), sound.take()]
+        whole = CODEC.frames(data)
+        expected = decode_triode_sound(whole.track, packets_of(whole), tiny_sound()).samples
+        assert np.array_equal(np.concatenate(blocks, axis=1), expected)
+        assert blocks[-1].shape == (2, 0)
+
+    def test_of_a_part_begins_with_its_first_packet(self):
+        frames = CODEC.frames(self.encoded(Recording()), start=13)
+        sound = DecodedSound(frames, tiny_sound())
+        samples = np.concatenate([sound.take() for _ in frames] + [sound.take()], axis=1)
+        assert sound.start == 6 * Fraction(12, 125) - Fraction(13, 25), "to the sample, though a packet lasts 96 ms"
+        assert 0 <= samples.shape[1] - (1500 - 576) < 32
+        with pytest.raises(UnsupportedError, match="no sound"):
+            DecodedSound(CODEC.frames(CODEC.encode(moving_clip(2)).data))
 
     def test_shorter_and_longer_than_the_frames(self):
         for frames in (1, 100):

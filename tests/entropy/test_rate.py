@@ -26,6 +26,17 @@ def test_gain() -> None:
     assert torch.equal(RateGain(3)(x, q), x)
 
 
+@pytest.mark.parametrize("anchors", [1, 2, 5, 8])
+def test_gain_at_one_rate_point(anchors: int) -> None:
+    gain = RateGain(3, anchors)
+    with torch.no_grad():
+        gain.log_gain.copy_(torch.randn(anchors, 3))
+    for point in (0, 1, 31, 62, 63):
+        found = gain.at(point)
+        assert found.shape == (1, 3, 1, 1)
+        assert torch.allclose(found.flatten(), gain.gain(torch.tensor([float(point)]))[0], rtol=1e-5)
+
+
 def test_bias() -> None:
     bias = RateBias(2, anchors=2)
     x = torch.randn(2, 2, 3, 3)

@@ -42,6 +42,13 @@ class TestReading:
             assert reader.until(None) == []
             assert [p.time for p in found] == sorted(p.time for p in found)
 
+    def test_what_mp4_does_not_hold(self):
+        film = movie(3, fmt="matroska", sound="wavpack")
+        clip, feed = read_clip(io.BytesIO(film)), Feed(film)
+        write_clip(io.BytesIO(), clip, "mkv", feed)
+        with pytest.raises(UnsupportedError, match=r"mp4 does not (take|hold)"):
+            write_clip(io.BytesIO(), clip, "mp4", Feed(film))
+
     def test_until_a_time(self):
         with PacketReader(io.BytesIO(MOVIE)) as reader:
             assert reader.tick == Fraction(1, 48_000)

@@ -95,13 +95,13 @@ def add_output_options(parser: argparse.ArgumentParser, suffix: str) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="overwrite files that exist")
 
 
-def add_batch_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for many inputs."""
+def add_batch_options(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add the options for many inputs; `more` says what else may be worked on at a time."""
     parser.add_argument(
         "-r", "--recursive", action="store_true", help="take folders, and mirror their tree under --output-dir"
     )
     parser.add_argument(
-        "-j", "--jobs", type=positive_int, default=1, metavar="N", help="work on N files at a time (default 1)"
+        "-j", "--jobs", type=positive_int, metavar="N", help=f"work on N files at a time{more} (default 1)"
     )
 
 

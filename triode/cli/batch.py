@@ -101,7 +101,7 @@ def run(task: Task, jobs: Sequence[Job], report: Report, *, workers: int = 1) ->
     return codes[0] if len(set(codes)) == 1 else int(any(codes))
 
 
-def convert(task: Task, jobs: Sequence[Job], args: Namespace, what: str) -> int:
+def convert(task: Task, jobs: Sequence[Job], args: Namespace, what: str, *, workers: int) -> int:
     """Run a task that writes files, as the options of the command line say; see :func:`run`.
 
     Args:
@@ -109,13 +109,14 @@ def convert(task: Task, jobs: Sequence[Job], args: Namespace, what: str) -> int:
         jobs: On what.
         args: Parsed arguments.
         what: What the task writes, for messages.
+        workers: Number of processes.
 
     Raises:
         UsageError: Standard output would get both data and JSON.
     """
     if args.json and any(job.target == STDIO for job in jobs):
         raise UsageError(f"--json and {what} both want standard output; name a file with -o")
-    return run(task, jobs, Report(json=args.json, quiet=args.quiet, verbose=args.verbose), workers=args.jobs)
+    return run(task, jobs, Report(json=args.json, quiet=args.quiet, verbose=args.verbose), workers=workers)
 
 
 def _here(task: Task, jobs: Sequence[Job], report: Report, bar: Progress) -> Iterator[Record | Failure]:

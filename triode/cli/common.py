@@ -27,6 +27,8 @@ __all__ = [
     "UsageError",
     "copy_to_stdout",
     "describe",
+    "first_bytes",
+    "flowing_stdout",
     "limits_of",
     "open_any",
     "open_tri",
@@ -43,9 +45,11 @@ INTERRUPTED: Final = 130
 SPOOL_BYTES: Final = 1 << 26
 """What temporary files keep in memory before they go to the disk."""
 _PIPE_BYTES: Final = 1 << 30
-_SOUND_PIPE_BYTES: Final = 1 << 34
+_LONG_PIPE_BYTES: Final = 1 << 34
 _SNIFF_BYTES: Final = 16
 _PIECE_BYTES: Final = 1 << 20
+_VIDEO_STARTS: Final = (b"FLV\x01", b"DKIF", b"\0\0\1\xba", b"\0\0\1\xb3")
+_FLOWING: Final = b"YUV4MPEG2"
 _SOUND_STARTS: Final = (b".snd", b"caff", b"RF64", b"riff", b"wvpk", b"#!AMR", b"MAC ", b"TTA1")
 
 
@@ -117,6 +121,8 @@ def sniff(start: bytes) -> str | None:
     name = identify(start) or ""
     if not name and _is_sound(start):
         return "audio"
+    if not name and start.startswith(_VIDEO_STARTS):
+        return "video"
     words = {"image": "image", "recording": "audio", "audio": "audio", "video": "video"}
     if name in {"an MPEG-4 or QuickTime file", "an Ogg file"}:
         return "video" if "MPEG" in name else "audio"
@@ -133,12 +139,24 @@ def _is_sound(start: bytes) -> bool:
     return start.startswith(_SOUND_STARTS)
 
 
+def first_bytes(file: BinaryIO) -> bytes:
+    """Return what a file of `open_any` begins with, and leave it to be read."""
+    if not file.seekable():
+        start: bytes = cast(io.BufferedReader, file).peek(_SNIFF_BYTES)[:_SNIFF_BYTES]
+        return start
+    start = file.read(_SNIFF_BYTES)
+    file.seek(0)
+    return start
+
+
 @contextmanager
 def open_any(name: str) -> Iterator[BinaryIO]:
     """Open a file, or standard input for `-`, such that it can seek; pipes are read to a temporary file.
 
+    A pipe of y4m is given as it is, as it is long and can be coded while it flows: it has `peek`.
+
     Raises:
-        LimitExceededError: A pipe that does not end within 1 GiB, or 16 GiB where it is a recording.
+        LimitExceededError: A pipe that does not end within 1 GiB, or 16 GiB where it is a recording or a video.
         UsageError: Standard input is a terminal.
         OSError: The file cannot be opened.
     """
@@ -184,11 +202,16 @@ def _seekable(file: BinaryIO, signature: bytes) -> Iterator[BinaryIO]:
     start = b""
     while len(start) < _SNIFF_BYTES and (piece := file.read(_SNIFF_BYTES - len(start))):
         start += piece
+    if start.startswith(_FLOWING) and not signature:
+        from triode.io.files import JoinedFile
+
+        yield cast(BinaryIO, io.BufferedReader(JoinedFile(start, file)))
+        return
     if not start.startswith(signature):
         from triode.container import ContainerReader
 
         ContainerReader(io.BytesIO(start))  # raises, and says what the bytes are instead
-    most = _SOUND_PIPE_BYTES if sniff(start) == "audio" else _PIPE_BYTES
+    most = _LONG_PIPE_BYTES if sniff(start) in {"audio", "video"} else _PIPE_BYTES
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
         size = spool.write(start)
         while piece := file.read(min(_PIECE_BYTES, most - size + 1)):
@@ -207,6 +230,13 @@ def refuse_terminal() -> None:
 
 def copy_to_stdout(file: BinaryIO) -> None:
     """Copy the rest of a binary file to standard output."""
+    with flowing_stdout() as out:
+        shutil.copyfileobj(file, out)
+
+
+@contextmanager
+def flowing_stdout() -> Iterator[BinaryIO]:
+    """Give standard output for binary data that goes out while it is made."""
     sys.stdout.flush()
-    shutil.copyfileobj(file, sys.stdout.buffer)
+    yield sys.stdout.buffer
     sys.stdout.buffer.flush()

@@ -15,7 +15,8 @@ from triode.cli.common import UsageError, limits_of, open_tri
 from triode.cli.media.audio import AudioDecoder
 from triode.cli.media.base import Conversion, DecodeOptions, Run
 from triode.cli.media.image import ImageDecoder
-from triode.cli.media.kinds import is_sound_file, read_head
+from triode.cli.media.kinds import Medium, medium_of_tri, read_head
+from triode.cli.media.video import VideoDecoder
 from triode.cli.span import span
 from triode.cli.targets import Job, plan
 from triode.errors import UnsupportedError
@@ -43,6 +44,11 @@ class DecodeTask:
         """What decodes recordings."""
         return AudioDecoder(self.options)
 
+    @cached_property
+    def video(self) -> VideoDecoder:
+        """What decodes videos."""
+        return VideoDecoder(self.options)
+
     def run(self, job: Job, progress: Callable[[float], None] | None) -> Conversion:
         """Decode one input."""
         from triode.container import Media
@@ -53,6 +59,8 @@ class DecodeTask:
             head = read_head(file, self.options.limits)
             if head.media == Media.AUDIO:
                 return self.audio.decode(file, head, run)
+            if head.media == Media.VIDEO:
+                return self.video.decode(file, head, run)
             return self.image.decode(file, run)
 
 
@@ -63,16 +71,18 @@ class _Suffixes:
     Attributes:
         image: Of images.
         audio: Of recordings.
-        is_audio: Whether a format that was named is one of recordings.
+        video: Of videos.
+        named: The medium of the format that was named; None where none was.
     """
 
-    image: str
-    audio: str
-    is_audio: bool
+    image: str = ".png"
+    audio: str = ".wav"
+    video: str = ".mkv"
+    named: Medium | None = None
 
     def rename(self, path: Path) -> Path:
         """Name the output of a file."""
-        suffix = self.audio if is_sound_file(path) else self.image
+        suffix: str = getattr(self, medium_of_tri(path))
         return path.with_name(path.name.removesuffix(".tri") + suffix)
 
 
@@ -80,22 +90,26 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command."""
     parser = commands.add_parser(
         "decode",
-        help="decode .tri files to images and recordings",
+        help="decode .tri files to images, recordings and videos",
         description="Decode .tri files. The suffix of OUT says to what: images to png (the default), jpg, webp, avif, "
-        "tif, ppm or bmp; recordings to wav (the default) or flac.",
+        "tif, ppm or bmp; recordings to wav (the default) or flac; videos, without loss, to mkv (the default, with "
+        "sound), mp4 or y4m (the default of a pipe).",
     )
     arguments.add_inputs(parser, folders=True)
-    arguments.add_output_options(parser, ".png or .wav for .tri")
+    arguments.add_output_options(parser, ".png, .wav or .mkv for .tri")
     parser.add_argument("--format", metavar="FMT", help="format to write, whatever the suffix of OUT says")
     parser.add_argument("-m", "--model", help="weights to use in place of those that the file names")
     parser.add_argument(
         "--range",
         type=span,
         metavar="A:B",
-        help="part of a recording, from A to B: times such as 10s:20s or 1m30s:, or numbers of samples",
+        help="part of a recording or a video, from A to B: times such as 10s:20s or 1m30s:, or numbers of samples or "
+        "frames",
     )
     parser.add_argument(
-        "--partial", action="store_true", help="of a damaged recording, write what is left and conceal the rest"
+        "--partial",
+        action="store_true",
+        help="of a damaged recording or video, write what is left, the rest concealed",
     )
     arguments.add_batch_options(parser)
     arguments.add_limit_options(parser)
@@ -113,34 +127,45 @@ def _run(args: argparse.Namespace) -> int:
         rename=suffixes.rename,
         wanted=lambda path: path.suffix.lower() == ".tri",
     )
-    # Among many files a format is meant for those of its medium; one that is named must have it.
-    one = args.output is not None
+
+    def of(medium: Medium) -> str | None:
+        # Among many files a format is meant for those of its medium; one that is named must have it.
+        return args.format if args.output is not None or suffixes.named == medium else None
+
     options = DecodeOptions(
         model=args.model,
-        image=args.format if one or not suffixes.is_audio else None,
-        audio=args.format if one or suffixes.is_audio else None,
+        image=of("image"),
+        audio=of("audio"),
+        video=of("video"),
         span=args.range,
         partial=args.partial,
         force=args.force,
         limits=limits_of(args),
     )
-    return convert(DecodeTask(options), jobs, args, "the decoded file")
+    return convert(DecodeTask(options), jobs, args, "the decoded file", workers=args.jobs or 1)
 
 
 def _suffixes(named: str, inputs: Sequence[str]) -> _Suffixes:
     """Return the suffixes of outputs where a format is named, or none.
 
     Raises:
-        UsageError: Neither images nor recordings are written in that format; the message says in which those are.
+        UsageError: No medium is written in that format; the message says in which that of the first input is.
     """
-    from triode.io import audio, image
+    from triode.io import audio, image, video_writing
 
+    if not named:
+        return _Suffixes()
+    errors: dict[str, str] = {}
     try:
-        if named:
-            return _Suffixes(".png", f".{audio.find_format(named)}", is_audio=True)
+        return _Suffixes(audio=f".{audio.find_format(named)}", named="audio")
     except UnsupportedError as error:
-        of_sound = str(error)
+        errors["audio"] = str(error)
     try:
-        return _Suffixes(image.find_format(named).suffixes[0], ".wav", is_audio=False)
+        return _Suffixes(video=f".{video_writing.find_format(named)}", named="video")
     except UnsupportedError as error:
-        raise UsageError(of_sound if is_sound_file(Path(inputs[0])) else str(error)) from None
+        errors["video"] = str(error)
+    try:
+        return _Suffixes(image=image.find_format(named).suffixes[0], named="image")
+    except UnsupportedError as error:
+        errors["image"] = str(error)
+    raise UsageError(errors[medium_of_tri(Path(inputs[0]))])

@@ -21,12 +21,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "export",
         help="make weights of a training checkpoint",
-        description="Make a weights file (safetensors) of a training checkpoint: floats become float16, the entropy "
-        "networks integers.",
+        description="Make a weights file (safetensors) of a training checkpoint: floats take 12 or 16 bits, the "
+        "entropy networks become integers.",
     )
     parser.add_argument("checkpoint", metavar="CKPT", help="checkpoint that `triode train fit` wrote")
     parser.add_argument("-o", "--output", metavar="WEIGHTS", required=True, help="file to write, NAME.safetensors")
     parser.add_argument("-n", "--name", help="name of the weights, family-size.vN; default the name of the file")
+    parser.add_argument(
+        "--base", metavar="NAME", help="leave out what the weights of this name have; the file needs them beside it"
+    )
     parser.add_argument("-f", "--force", action="store_true", help="overwrite a file that exists")
     arguments.add_report_options(parser)
     parser.set_defaults(run=_run)
@@ -45,7 +48,8 @@ def _run(args: argparse.Namespace) -> int:
     from triode.train.export import export_checkpoint
 
     with atomic_path(output, overwrite=args.force) as path:
-        info = export_checkpoint(Path(args.checkpoint), path, args.name or output.name.removesuffix(_SUFFIX))
+        name = args.name or output.name.removesuffix(_SUFFIX)
+        info = export_checkpoint(Path(args.checkpoint), path, name, args.base)
     info = replace(info, path=output)
     if args.json:
         print(json.dumps(asdict(info), default=str))

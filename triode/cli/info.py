@@ -18,6 +18,7 @@ from triode.cli.text import table
 if TYPE_CHECKING:
     from triode.codecs.audio import AudioInfo
     from triode.codecs.image import ImageInfo
+    from triode.codecs.video import VideoInfo
     from triode.container import DecodeLimits
 
 __all__ = ["InfoRecord", "InfoTask", "add_parser"]
@@ -35,7 +36,7 @@ class InfoRecord:
     """
 
     input: str
-    info: ImageInfo | AudioInfo
+    info: ImageInfo | AudioInfo | VideoInfo
 
     def json(self) -> str:
         """Return a JSON object on one line."""

@@ -12,11 +12,13 @@ from triode.cli.common import limits_of
 from triode.cli.media.audio import describe_audio
 from triode.cli.media.base import Description
 from triode.cli.media.image import describe_image
+from triode.cli.media.video import describe_video
 from triode.cli.targets import Job
 
 if TYPE_CHECKING:
     from triode.codecs.audio import AudioInfo
     from triode.codecs.image import ImageInfo
+    from triode.codecs.video import VideoInfo
     from triode.container import DecodeLimits
 
 __all__ = ["add_inspection", "describe_file"]
@@ -44,6 +46,8 @@ def add_inspection(
     parser.set_defaults(run=command)
 
 
-def describe_file(info: ImageInfo | AudioInfo) -> Description:
+def describe_file(info: ImageInfo | AudioInfo | VideoInfo) -> Description:
     """Describe a file, whatever it holds."""
+    if info.media == "video":
+        return describe_video(info)  # type: ignore[arg-type]
     return describe_audio(info) if info.media == "audio" else describe_image(info)  # type: ignore[arg-type]

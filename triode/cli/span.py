@@ -1,4 +1,4 @@
-"""A part of a recording as it is named on the command line: `10s:20s`, `1m30s:`, `:48000`."""
+"""A part of a recording or a video as it is named on the command line: `10s:20s`, `1m30s:`, `:48000`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _UNITS: Final = (Fraction(3600), Fraction(60), Fraction(1), Fraction(1, 1000))
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of a recording.
+    """A part of a recording or a video.
 
     Attributes:
-        start: Where it begins, a number of samples or a `Fraction` of seconds.
-        stop: Where it ends, the same; None for the end of the recording.
+        start: Where it begins, a number of samples or frames or a `Fraction` of seconds.
+        stop: Where it ends, the same; None for the end.
     """
 
     start: int | Fraction
@@ -33,7 +33,7 @@ class Span:
 
 
 def span(text: str) -> Span:
-    """Read a part of a recording, `A:B`; each of them a time with its unit or a number of samples, or nothing.
+    """Read a part, `A:B`; each of them a time with its unit or a number of samples or frames, or nothing.
 
     Raises:
         argparse.ArgumentTypeError: If it is none.

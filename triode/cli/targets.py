@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from triode.cli.common import SPOOL_BYTES, STDIO, UsageError, copy_to_stdout, refuse_terminal
+from triode.cli.common import SPOOL_BYTES, STDIO, UsageError, copy_to_stdout, flowing_stdout, refuse_terminal
 
 __all__ = ["Job", "plan"]
 
@@ -46,17 +46,25 @@ class Job:
         check_target(Path(self.target), overwrite=overwrite)
 
     @contextmanager
-    def writing(self, *, overwrite: bool) -> Iterator[BinaryIO]:
+    def writing(self, *, overwrite: bool, flow: bool = False) -> Iterator[BinaryIO]:
         """Open the output, which gets what is written to it when the block ends without an exception, and then whole.
 
+        Args:
+            overwrite: Whether a file that exists may be replaced.
+            flow: Whether standard output gets it at once: for what is long, and made for pipes.
+
         Yields:
-            A binary file, which can seek unless the output is a pipe with a name.
+            A binary file, which can seek unless the output is a pipe with a name, or `flow` is set.
         """
         from triode.io.files import atomic_write
 
         if self.target != STDIO:
             with atomic_write(Path(self.target), overwrite=overwrite) as file:
                 yield file
+            return
+        if flow:
+            with flowing_stdout() as out:
+                yield out
             return
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
             yield cast(BinaryIO, spool)

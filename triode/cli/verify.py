@@ -30,7 +30,7 @@ class VerifyRecord:
         model: Name of the weights.
         bytes: Size of the file.
         units: Units whose symbols were decoded and checked.
-        size: Size of what is in it: width and height, or rate, channels and samples.
+        size: Size of what is in it: width and height (and frames), or rate, channels and samples.
         seconds: Wall-clock time.
     """
 

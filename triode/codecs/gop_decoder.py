@@ -66,7 +66,7 @@ def decode_frames(
     state = model.start(format_of(model, head))
     for index, (coded, latent) in enumerate(zip(video.frames, latents, strict=True)):
         step = FrameStep(coded.kind, coded.point)
-        if index < start and len(model.kinds) == 1:
+        if index < start and model.independent:
             state = model.skip(latent, state)
             continue
         with torch.inference_mode():

@@ -81,8 +81,8 @@ def encode_gop(model: VideoModel, head: VideoHead, gop: Gop, point: int) -> Code
         writer = RangeWriter()
         frame = from_planes(planes, (fmt.height, fmt.width), full_range=head.full_range)
         latent = model.encode(frame, step, state, writer)
-        # Without frames that look at others nobody needs to know what the decoder will have.
-        last = index + 1 == len(gop.frames) or len(model.kinds) == 1
+        # Where samples are made of symbols alone nobody needs to know what the decoder will have.
+        last = index + 1 == len(gop.frames) or model.independent
         state = model.skip(latent, state) if last else model.synthesis(latent, step, state)[1]
         coded.append(CodedFrame(step.kind, step.point, writer.getvalue()))
         crcs.append(writer.crc)

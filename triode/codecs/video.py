@@ -83,6 +83,7 @@ class VideoCodec:
         kbps: float | None = None,
         sound: SoundOfVideo | None = None,
         journal: Path | None = None,
+        keep_journal: bool = False,
         progress: Progress | None = None,
     ) -> EncodedClip:
         """Encode a clip.
@@ -97,6 +98,7 @@ class VideoCodec:
             sound: Sound that goes into the file.
             journal: File that holds what was coded so far: where it is there, by the same encoding of the same frames,
                 the encoding goes on from there, and the file comes out the same. It is removed in the end.
+            keep_journal: Whether to leave that to the caller, who has yet to bring the file to its place.
             progress: Called with the share done, 0 to 1, where the length is known.
 
         Returns:
@@ -129,7 +131,8 @@ class VideoCodec:
             result = job.run(target, point, kbps=kbps, journal=kept, progress=progress)
             if target is not None:
                 target.flush()
-            kept.remove()
+            if not keep_journal:
+                kept.remove()
         return result
 
     def decode(
@@ -180,7 +183,7 @@ class VideoCodec:
             An iterable of clips, which can be gone through once. Times begin anew with the first frame of the part.
 
         Raises:
-            ValueError: If the part is none.
+            ValueError: If the part is none; going through the frames raises it where no frame lies in the part.
             CodecError: If the file is damaged, exceeds the limits, or its model is not here; going through the frames
                 may raise it too, and names the group.
         """

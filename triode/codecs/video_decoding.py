@@ -106,6 +106,8 @@ class ClipFrames:
         full_range: Whether luma runs from 0 to 255.
         track: What the file says of its sound; None where it has none, or it cannot be read.
         lost: Numbers of the groups that had to be concealed so far.
+        begin: When the first of these frames is shown, in seconds since the first of the video; 0 before it is there.
+        ended: Whether they have been gone through.
     """
 
     def __init__(self, decoding: VideoDecoding, part: Part, progress: Callable[[float], None] | None = None) -> None:
@@ -116,6 +118,7 @@ class ClipFrames:
         self.matrix = matrix_name(head.matrix)
         self.track = decoding.track
         self.lost: list[int] = decoding.lost
+        self.begin, self.ended = Fraction(0), False
         self._decoding, self._part, self._progress = decoding, part, progress
         self._packets: list[SoundPacket] = []
         self._origin: tuple[int, int] | None = None
@@ -125,12 +128,16 @@ class ClipFrames:
         for frames, packets in self._decoding.groups(self._part, self._progress):
             if frames and self._origin is None:
                 self._origin = frames[0][:2]
+                self.begin = self._origin[1] * self._decoding.head.tick
             if self._origin is not None:
                 self._packets += self._moved(packets, self._origin[1])
             if frames:
                 yield self._clip(frames)
+        self.ended = True
+        if self._origin is None and not self._part.whole:
+            raise ValueError("the video has no frames in this part")
         if self._origin is None:
-            raise BitstreamError("the video has no frames in this part")
+            raise BitstreamError("the video has no frames")
         if self.lost:
             numbers = ", ".join(map(str, self.lost[:_NAMED])) + (", ..." if len(self.lost) > _NAMED else "")
             warnings.warn(f"{len(self.lost)} groups of pictures were lost and are concealed: {numbers}", stacklevel=2)

@@ -20,6 +20,9 @@ from triode.errors import UnsupportedError
 class Hyperprior(nn.Module):
     """A prior for z, a hyper-analysis and hyper-synthesis pair, and a conditional model for y.
 
+    Methods take a ``past``, what is known before y is coded (latents of the frame before), from models whose networks
+    look at it: ``h_a(y, past, q)`` and ``h_s(z_hat, past, q)``.
+
     Args:
         h_a: Hyper-analysis, called as ``h_a(y, q)``.
         h_s: Hyper-synthesis, called as ``h_s(z_hat, q)``; converted to integers at export.
@@ -41,19 +44,21 @@ class Hyperprior(nn.Module):
         self.strides = stride if isinstance(stride, tuple) else (stride, stride)
         self.h_s_exact: nn.Module | None = None
 
-    def forward(self, y: Tensor, q: Tensor, side: Tensor | None = None) -> HyperOutput:
+    def forward(self, y: Tensor, q: Tensor, side: Tensor | None = None, past: Tensor | None = None) -> HyperOutput:
         """Quantise y and estimate the rate.
 
         Args:
             y: (B, M, h, w) float; h and w multiples of the stride.
             q: (B,) rate points.
             side: What ``h_a`` sees instead of y, same shape.
+            past: (B, P, h, w) float.
 
         Returns:
             Quantised latent and bits of ``"y"`` and ``"z"``.
         """
-        z = self.prior(self.h_a(y if side is None else side, q))
-        out = self.context(y, self.h_s(z.y_hat, q), q)
+        known = () if past is None else (past,)
+        z = self.prior(self.h_a(y if side is None else side, *known, q))
+        out = self.context(y, self.h_s(z.y_hat, *known, q), q)
         return HyperOutput(out.y_hat, {"y": out.bits, "z": z.bits})
 
     def export(self) -> None:
@@ -62,10 +67,11 @@ class Hyperprior(nn.Module):
         self.context.export()
         self.h_s_exact = exact_twin(self.h_s)
 
-    def _features(self, symbols: Tensor, q: Tensor) -> Tensor:
+    def _features(self, symbols: Tensor, q: Tensor, past: Tensor | None = None) -> Tensor:
         if self.h_s_exact is None:
             raise UnsupportedError("This entropy model has no integer networks yet: export the model, or load weights")
-        return cast(Tensor, self.h_s_exact(self.prior.dequantise(symbols), q))
+        known = () if past is None else (self._pad(past),)
+        return cast(Tensor, self.h_s_exact(self.prior.dequantise(symbols), *known, q))
 
     @torch.no_grad()
     def encode(
@@ -75,6 +81,7 @@ class Hyperprior(nn.Module):
         writer: SymbolWriter,
         side: Tensor | None = None,
         weight: Tensor | None = None,
+        past: Tensor | None = None,
     ) -> Tensor:
         """Write one latent: z, then y.
 
@@ -84,15 +91,19 @@ class Hyperprior(nn.Module):
             writer: Where the symbols go.
             side: What ``h_a`` sees instead of y, same shape.
             weight: (M,) price of a squared error in each channel, in bits; see :meth:`ContextModel.encode`.
+            past: (1, P, h, w) float64 integers, Q13.10.
 
         Returns:
             (1, M, h, w) float32: the quantised latent, exactly what :meth:`decode` returns.
         """
-        return self._write(*self.targets(y, q, side), q, writer, (y.shape[2], y.shape[3]), weight)
+        return self._write(*self.targets(y, q, side, past), q, writer, (y.shape[2], y.shape[3]), weight, past)
 
-    def targets(self, y: Tensor, q: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def targets(
+        self, y: Tensor, q: Tensor, side: Tensor | None = None, past: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return y, padded to a multiple of the stride, and z; arguments as in :meth:`encode`."""
-        return self._pad(y), self.h_a(self._pad(y if side is None else side), q)
+        known = () if past is None else (from_fixed(self._pad(past)),)
+        return self._pad(y), self.h_a(self._pad(y if side is None else side), *known, q)
 
     def relax(self, levels: tuple[Level, ...], q: Tensor, valid: tuple[int, int], soft: SoftQuantiser) -> Relaxed:
         """Quantise y and z softly.
@@ -119,27 +130,35 @@ class Hyperprior(nn.Module):
         return self._write(y, z, q, writer, valid, None)
 
     def _write(
-        self, y: Tensor, z: Tensor, q: Tensor, writer: SymbolWriter, valid: tuple[int, int], weight: Tensor | None
+        self,
+        y: Tensor,
+        z: Tensor,
+        q: Tensor,
+        writer: SymbolWriter,
+        valid: tuple[int, int],
+        weight: Tensor | None,
+        past: Tensor | None = None,
     ) -> Tensor:
-        features = self._features(self.prior.encode(z, writer), q)
+        features = self._features(self.prior.encode(z, writer), q, past)
         y_hat = self.context.encode(y, features, q, writer, valid, weight)
         return from_fixed(y_hat[:, :, : valid[0], : valid[1]])
 
     @torch.no_grad()
-    def decode(self, shape: tuple[int, int], q: Tensor, reader: SymbolReader) -> Tensor:
+    def decode(self, shape: tuple[int, int], q: Tensor, reader: SymbolReader, past: Tensor | None = None) -> Tensor:
         """Read one latent.
 
         Args:
             shape: (h, w) of the latent.
             q: (1,) integer rate point.
             reader: Where the symbols come from.
+            past: (1, P, h, w) float64 integers, Q13.10.
 
         Returns:
             (1, M, h, w) float32.
         """
         small = tuple(-(-s // stride) for s, stride in zip(shape, self.strides, strict=True))
         symbols = self.prior.decode((self.prior.channels, *small), reader)
-        features = self._features(symbols, q)
+        features = self._features(symbols, q, past)
         full = (self.context.schedule.channels, small[0] * self.strides[0], small[1] * self.strides[1])
         y_hat = self.context.decode(full, features, q, reader, shape)
         return from_fixed(y_hat[:, :, : shape[0], : shape[1]])

@@ -51,6 +51,14 @@ class RateGain(nn.Module):
         """Return the (B, C) gains at rate points ``q`` (B,)."""
         return interpolate_anchors(self.log_gain, q).exp()
 
+    def at(self, point: int) -> Tensor:
+        """Return the gains at one rate point, (1, C, 1, 1), in two operators: for networks of many small ones."""
+        last = self.log_gain.shape[0] - 1
+        position = point * last / (RATE_POINTS - 1)
+        low = min(int(position), max(last - 1, 0))
+        between = torch.lerp(self.log_gain[low], self.log_gain[min(low + 1, last)], position - low)
+        return between.exp()[None, :, None, None]
+
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         """Scale ``x`` (B, C, H, W) by the gains at ``q`` (B,)."""
         return x * self.gain(q)[:, :, None, None].to(x.dtype)

@@ -12,6 +12,7 @@ __all__ = ["Coder", "CoderFacts", "FunctionCoder", "create_coder", "list_coders"
 
 _MODULES: Final = (
     "triode.eval.ours",
+    "triode.eval.ours_video",
     "triode.eval.anchors.pillow",
     "triode.eval.anchors.jxl",
     "triode.eval.anchors.heif",
@@ -81,6 +82,10 @@ class Coder(ABC):
     def parts(self, data: bytes) -> Mapping[str, int]:
         """Return the file's bytes by part, such as ``header``, ``z``, ``y``, summing to its size; empty if unknown."""
         return {}
+
+    def frame_bytes(self, data: bytes) -> Sequence[int]:
+        """Return the coded bytes of each frame of a clip, in the order of display; empty if unknown."""
+        return ()
 
     def close(self) -> None:  # noqa: B027 - most coders hold nothing
         """Release what the coder holds."""

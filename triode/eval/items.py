@@ -217,8 +217,11 @@ def _load_tri(path: Path, media: str | None) -> Item:
         raise UnsupportedError(f"{path.name} holds {found}, where {media} is wanted")
     from triode.codecs.audio import AudioCodec
     from triode.codecs.image import ImageCodec
+    from triode.codecs.video import VideoCodec
 
     with path.open("rb") as file:
+        if found == "video":
+            return VideoCodec().decode(file)
         return AudioCodec().decode(file) if found == "audio" else _to_rgb(ImageCodec().decode(file))
 
 

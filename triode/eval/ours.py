@@ -1,4 +1,4 @@
-"""Triode's own codecs on the bench."""
+"""Triode's own codecs of images and sound on the bench."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ from triode.models.base import AudioModel
 from triode.models.image.single_rate import SingleRateModel
 from triode.models.weights import WeightsInfo, default_weights, load_weights
 from triode.version import __version__
+
+__all__ = ["TriodeImageCoder", "TriodeSoundCoder", "facts_of"]
 
 _STAGES_MOST: Final = 8
 
@@ -110,7 +112,7 @@ class TriodeImageCoder(Coder):
     def facts(self) -> CoderFacts:
         """Return options, versions, complexity and the SHA-256 of the file of weights."""
         info = self._weights.info
-        return _facts(
+        return facts_of(
             info,
             f"Triode {info.name}{'' if self._effort == 'none' else f', effort {self._effort}'}",
             {"model": info.name, "effort": self._effort, "threads": self._threads},
@@ -212,7 +214,7 @@ class TriodeSoundCoder(Coder):
     def facts(self) -> CoderFacts:
         """Return options, versions, complexity and the SHA-256 of the file of weights."""
         info, model = self._weights.info, self._weights.model
-        return _facts(
+        return facts_of(
             info,
             f"Triode {info.name}{', searched for kb/s' if self._target == 'kbps' else ''}",
             {
@@ -233,7 +235,8 @@ def _stage_qualities(model: Any) -> tuple[float, ...]:
     return tuple(point_to_quality(model.rate_point(model.rates[place])) for place in places)
 
 
-def _facts(info: WeightsInfo, title: str, options: Mapping[str, Any]) -> CoderFacts:
+def facts_of(info: WeightsInfo, title: str, options: Mapping[str, Any]) -> CoderFacts:
+    """Return what a report says of a codec with weights."""
     return CoderFacts(
         title,
         kind="learned",

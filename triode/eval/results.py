@@ -33,6 +33,7 @@ SCHEMA: Final = "triode-bench/1"
 _MEDIA: Final = ("image", "audio", "video")
 _SECONDS: Final = {"digits": 4}
 _VALUES: Final = {"digits": 7}
+_DECIBELS: Final = {"digits": 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ class Measurement:
         parts: Bytes of the file by part; empty where the codec cannot tell.
         error: Why there is no result, else None. A failed measurement has zero bytes and seconds, and no metrics.
         sample: Path, relative to the results, of what was decoded (a crop of it, or all), if kept.
+        frame_bytes: Coded bytes of each frame of a clip, in the order of display; empty where the codec cannot tell.
+        frame_psnr: PSNR of the luma of each frame in dB, at most 100; of clips only.
     """
 
     item: str
@@ -100,6 +103,8 @@ class Measurement:
     parts: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
     sample: str | None = None
+    frame_bytes: tuple[int, ...] = ()
+    frame_psnr: tuple[float, ...] = field(default=(), metadata=_DECIBELS)
 
 
 @dataclass(frozen=True, slots=True)

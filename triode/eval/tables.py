@@ -12,6 +12,7 @@ __all__ = ["bd_markdown", "curve_markdown", "failures", "markdown", "speed_markd
 
 _NOTHING: Final = "-"
 _SHOWN_FAILURES: Final = 20
+_SIDES_OF_CLIP: Final = 3
 
 
 def markdown(rows: Sequence[Sequence[str]], right: str) -> str:
@@ -80,6 +81,10 @@ def speed_markdown(results: Results, metric: str | None = None, target: float | 
     metric = _metric(results, metric)
     target = equal_quality(results, metric) if target is None else target
     unit, scale = ("Mpx/s", 1e-6) if results.media == "image" else ("x real time", 1.0)
+    if results.media == "video" and all(len(item.shape) == _SIDES_OF_CLIP for item in results.items):
+        # Width, height, frames: clips in one report may differ in their rates, and the mean is over all of them.
+        unit = "frames/s"
+        scale = sum(item.shape[2] for item in results.items) / sum(item.units for item in results.items)
     where = _NOTHING if target is None else f"{target:.4g}"
     head = (f"at {metric} {where}", results.rate_unit, "encode s", "decode s", f"encode {unit}", f"decode {unit}")
     rows = [_speed_row(entry, scale) for entry in at_quality(results, metric, target)]

@@ -22,12 +22,13 @@ from triode.eval.samples import sample_bytes
 from triode.eval.sources import CodecSource, ItemSource, check_item
 from triode.media import Clip, Sound
 
-__all__ = ["Outcome", "Setup", "Task", "Worker", "describe_failure", "failure", "one_thread"]
+__all__ = ["Outcome", "Setup", "Task", "Worker", "describe_failure", "failure", "frame_psnr", "one_thread"]
 
 _WARM_UP_SIDE: Final = 256
 _WARM_UP_SECONDS: Final = 1
 _WARM_UP_FRAMES: Final = 5
 _LONGEST_ERROR: Final = 500
+_BEST_PSNR: Final = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,10 @@ class Worker:
         if parts and sum(parts.values()) != len(data):
             notes.append(f"the parts sum to {sum(parts.values())} bytes, not to {len(data)}, and are left out")
             parts = {}
+        frame_bytes = tuple(int(size) for size in coder.frame_bytes(data))
+        if frame_bytes and not (isinstance(item, Clip) and len(frame_bytes) == item.frames):
+            notes.append(f"the bytes of {len(frame_bytes)} frames are told of another number, and are left out")
+            frame_bytes = ()
         measurement = Measurement(
             item=item_name,
             codec=codec_name,
@@ -185,6 +190,8 @@ class Worker:
             peak_memory_bytes=memory.peak,
             metrics=values,
             parts=parts,
+            frame_bytes=frame_bytes,
+            frame_psnr=frame_psnr(decoded, item) if isinstance(item, Clip) else (),
             sample=None if sample is None else task.sample,
         )
         return Outcome(measurement, tuple(notes), sample)
@@ -203,6 +210,12 @@ def describe_failure(error: BaseException, path: Path | None = None) -> str:
         for folder in {str(path.parent), str(path.parent.resolve())} - {"."}:
             text = text.replace(f"{folder}/", "").replace(f"{folder}\\", "")
     return text if len(text) <= _LONGEST_ERROR else text[:_LONGEST_ERROR] + "..."
+
+
+def frame_psnr(decoded: Clip, original: Clip) -> tuple[float, ...]:
+    """Return the PSNR of the luma of each frame of a clip in dB, 100 where there is no difference."""
+    errors = [np.square(a.astype(np.float32) - b).mean() for a, b in zip(decoded.y, original.y, strict=True)]
+    return tuple(min(_BEST_PSNR, 10 * math.log10(255**2 / max(float(error), 1e-10))) for error in errors)
 
 
 def one_thread() -> None:

@@ -3,14 +3,75 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-__all__ = ["atomic_path", "atomic_write", "check_target"]
+__all__ = ["JoinedFile", "SharedFile", "atomic_path", "atomic_write", "check_target"]
+
+
+class JoinedFile(io.RawIOBase):
+    """A binary file of which the beginning has been read already; it cannot seek.
+
+    Args:
+        start: What has been read.
+        rest: The file.
+    """
+
+    def __init__(self, start: bytes, rest: BinaryIO) -> None:
+        self._start, self._rest = io.BytesIO(start), rest
+
+    def readable(self) -> bool:
+        """Return true."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read some bytes."""
+        data = self._start.read(len(buffer)) or self._rest.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class SharedFile(io.RawIOBase):
+    """A binary file with a place of its own in another one, which several may share; it begins at the beginning.
+
+    Args:
+        file: A file that can seek. It stays the caller's to close.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._place = file, 0
+
+    def readable(self) -> bool:
+        """Return true."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return true."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._place
+
+    def seek(self, place: int, whence: int = 0, /) -> int:
+        """Go to a place."""
+        if whence == 1:
+            place, whence = self._place + place, 0
+        self._place = self._file.seek(place, whence)
+        return self._place
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read some bytes."""
+        self._file.seek(self._place)
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
 
 
 def check_target(target: Path, *, overwrite: bool = False) -> None:

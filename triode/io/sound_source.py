@@ -6,6 +6,7 @@ Without libsndfile WAV is read in plain Python.
 from __future__ import annotations
 
 import io
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, cast
 
 import numpy as np
@@ -20,7 +21,7 @@ from triode.media import Tags
 if TYPE_CHECKING:
     from av import AudioFrame
 
-__all__ = ["SoundSource", "import_soundfile", "open_source"]
+__all__ = ["FfmpegSource", "SoundSource", "import_soundfile", "open_source"]
 
 # Programs that write to a pipe put something near 2^31 or 2^32 where the size should be.
 _UNKNOWN_SIZE: Final = 0x7FFF_0000
@@ -100,7 +101,7 @@ def open_source(file: BinaryIO) -> SoundSource:
     except UnsupportedError as error:
         raise UnsupportedError(f"{failure}; other formats: {error}") from error
     try:
-        return _FfmpegSource(file)
+        return FfmpegSource(file)
     except UnsupportedError as error:
         raise failure from error
 
@@ -136,8 +137,17 @@ class _LibsndfileSource:
         self._file.close()
 
 
-class _FfmpegSource:
-    """Reads the first sound track through FFmpeg."""
+class FfmpegSource:
+    """Reads the first sound track of a file through FFmpeg; a :class:`SoundSource`.
+
+    Attributes:
+        rate: Samples per second.
+        channels: Number of channels.
+        frames: None, as files say no exact number.
+        start: Time of the first sample, in seconds of the file's clock.
+        format: What the file is.
+        tags: What it says of the recording.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._container = open_input(file, "sound", "video")
@@ -154,6 +164,8 @@ class _FfmpegSource:
             self.rate = first.sample_rate if first else int(stream.codec_context.sample_rate)
             self.channels = first.layout.nb_channels if first else int(stream.codec_context.channels)
             self.frames: int | None = None
+            stamp = first.pts if first and first.pts is not None else 0
+            self.start = Fraction(stamp * (first.time_base or 0)) if first and stamp else Fraction(0)
             self.format = f"{self._container.format.name} {stream.codec_context.name}"
             self.tags = to_tags({**stream.metadata, **self._container.metadata})
             if self.rate < 1 or self.channels < 1:

@@ -14,9 +14,15 @@ from triode.errors import BitstreamError, UnsupportedError
 from triode.io.pyav import import_av, open_input, typed_errors
 from triode.media import SoundPacket
 
-__all__ = ["PacketReader", "PacketWriter"]
+__all__ = ["BITEXACT", "LAYOUTS", "NoSoundError", "PacketReader", "PacketWriter", "first_frame"]
 
-_BITEXACT: Final = {"fflags": "+bitexact"}  # no random identifiers
+BITEXACT: Final = {"fflags": "+bitexact"}  # no random identifiers
+LAYOUTS: Final = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
+"""FFmpeg's names of where 1 to 8 channels are heard."""
+
+
+class NoSoundError(UnsupportedError):
+    """There is no sound in a video."""
 
 
 class PacketReader:
@@ -34,7 +40,8 @@ class PacketReader:
         form: FFmpeg's name of the format; None to find it.
 
     Raises:
-        UnsupportedError: If there is no sound in it, Matroska cannot hold its codec, or PyAV is missing.
+        NoSoundError: If there is no sound in it.
+        UnsupportedError: If Matroska cannot hold its codec, or PyAV is missing.
         CodecError: If the file is damaged.
         OSError: If it cannot be read.
     """
@@ -44,11 +51,11 @@ class PacketReader:
         with ExitStack() as stack:
             file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
             with open_input(file, "video", "video", form=form) as probe:
-                self._origin = _first_frame(probe) if probe.streams.video else Fraction(0)
+                self._origin = first_frame(probe) if probe.streams.video else Fraction(0)
             container = open_input(file, "video", "video", form=form)
             stack.callback(container.close)
             if not container.streams.audio:
-                raise UnsupportedError("there is no sound in this video")
+                raise NoSoundError("there is no sound in this video")
             stream = container.streams.audio[0]
             self.codec = stream.codec_context.name
             self.tick = Fraction(stream.time_base or Fraction(1, stream.rate))
@@ -56,7 +63,7 @@ class PacketReader:
             with typed_errors("sound of the video"):
                 self._next = next(self._packets, None)
             if self._next is None:
-                raise UnsupportedError("there is no sound in this video")
+                raise NoSoundError("there is no sound in this video")
             self.header = _header(av, stream, self._next)
             self.lead = max(0, -self._next.time)
             self._stack = stack.pop_all()
@@ -121,8 +128,15 @@ class PacketWriter:
         self._template = open_input(io.BytesIO(header), "sound track", "video", form="matroska")
         if not self._template.streams.audio:
             raise BitstreamError("the sound track's header has no sound")
+        track = self._template.streams.audio[0]
+        context = track.codec_context
         try:
-            self._stream = container.add_stream_from_template(self._template.streams.audio[0])
+            if context.name.startswith("pcm_") and context.channels <= len(LAYOUTS):
+                # Matroska does not say where the channels are heard, and MP4 wants to know it of PCM.
+                layout = LAYOUTS[context.channels - 1]
+                self._stream = container.add_stream(context.name, rate=context.sample_rate, layout=layout)
+            else:
+                self._stream = container.add_stream_from_template(track)
         except ValueError as error:
             raise UnsupportedError(f"{container.format.name} does not hold the sound of this video: {error}") from error
 
@@ -141,7 +155,7 @@ class PacketWriter:
         self._template.close()
 
 
-def _first_frame(container: Any) -> Fraction:
+def first_frame(container: Any) -> Fraction:
     """Return when the first frame of the video is shown, in seconds of the file."""
     stream = container.streams.video[0]
     for packet in container.demux(stream):
@@ -155,12 +169,13 @@ def _header(av: Any, stream: Any, first: SoundPacket) -> bytes:
     """Return a Matroska file with a track and its first packet."""
     file = io.BytesIO()
     try:
-        with av.open(file, "w", format="matroska", options=dict(_BITEXACT)) as container:
+        with av.open(file, "w", format="matroska", options=dict(BITEXACT)) as container:
             copy = container.add_stream_from_template(stream)
             packet = av.Packet(first.data)
             packet.pts = packet.dts = 0
             packet.duration, packet.time_base, packet.stream = first.duration, stream.time_base, copy
             container.mux(packet)
     except (ValueError, OSError) as error:
-        raise UnsupportedError(f"Matroska does not hold sound of the codec {stream.codec_context.name}") from error
+        name = stream.codec_context.name
+        raise UnsupportedError(f"Matroska does not hold sound of the codec {name}, so it cannot be copied") from error
     return file.getvalue()

@@ -26,8 +26,8 @@ from triode.media import Clip
 if TYPE_CHECKING:
     from av import VideoFrame
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "READABLE", "ClipReader", "SoundFeed", "frame_to_planes", "planes_to_frame"]
-__all__ += ["read_clip", "write_clip"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "READABLE", "STANDARD_HEIGHT", "ClipReader", "SoundFeed", "frame_to_planes"]
+__all__ += ["planes_to_frame", "read_clip", "write_clip"]
 
 MAX_BYTES: Final = 4 << 30
 """Most memory that the planes of a clip take when it is read, in bytes, unless told otherwise: 4 GiB."""
@@ -50,7 +50,8 @@ _UNSAID: Final = (0, 2)
 _RGB: Final = ("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "pal8", "x2rgb", "x2bgr", "bayer")
 # SWS_BICUBIC, SWSFULL_CHR_H_INP, SWS_ACCURATE_RND, SWS_BITEXACT: the same bytes on every machine.
 _SCALER: Final = 0x4 | 0x4000 | 0x40000 | 0x80000
-_STANDARD_HEIGHT: Final = 576
+STANDARD_HEIGHT: Final = 576
+"""Lines of the tallest frames that are taken for BT.601 where nothing is said."""
 _SPOOL: Final = 1 << 26
 
 
@@ -321,7 +322,7 @@ def _colour(frame: VideoFrame) -> tuple[str, bool]:
     full = full or (_is_grey(frame) and frame.color_range != LIMITED)
     code = int(frame.colorspace)
     if code in _UNSAID:
-        return ("bt709" if frame.height > _STANDARD_HEIGHT else "bt601"), full
+        return ("bt709" if frame.height > STANDARD_HEIGHT else "bt601"), full
     if code not in _MATRICES:
         raise UnsupportedError(f"the colour matrix {code} of H.273 is not read; convert the video to BT.709 first")
     return _MATRICES[code], full

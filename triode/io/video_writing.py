@@ -19,7 +19,7 @@ from triode.media import Clip, SoundPacket
 if TYPE_CHECKING:
     from av import VideoFrame
 
-__all__ = ["COLORSPACES", "FULL", "LIMITED", "SoundFeed", "planes_to_frame", "write_clip"]
+__all__ = ["COLORSPACES", "FULL", "LIMITED", "SoundFeed", "find_format", "planes_to_frame", "write_clip"]
 
 # ITU-T H.273 (2016), table 4: matrix coefficients; and FFmpeg's codes of the ranges.
 COLORSPACES: Final = {"bt709": 1, "bt601": 5}
@@ -49,8 +49,9 @@ def write_clip(
     """Write a clip without loss.
 
     It becomes FFV1 in Matroska (every frame on its own, from 64 x 64 with checksums), H.264 without loss in MP4, which
-    takes an encoder that FFmpeg may lack, or y4m. Times of frames are kept to the clock of the container, a thousandth
-    of a second in Matroska; y4m has none, nor a colour matrix, which a reader guesses by the height, nor sound.
+    takes even sizes and an encoder that FFmpeg may lack, or y4m. Times of frames are kept to the clock of the
+    container, a thousandth of a second in Matroska; y4m has none, nor a colour matrix, which a reader guesses by the
+    height, nor sound.
 
     Args:
         target: A path, replaced if it exists, with no partial file if writing fails; or a binary file.
@@ -60,17 +61,16 @@ def write_clip(
 
     Raises:
         ValueError: If there are no parts, or they differ in size, rate or colour.
-        UnsupportedError: If the format is not written, holds no such sound, or PyAV or an encoder is missing.
+        UnsupportedError: If the format is not written, holds no such sound or size, or PyAV or an encoder is missing.
         OSError: If the file cannot be written.
     """
-    name = fmt or (target.suffix if isinstance(target, Path) else "") or "mkv"
-    kind = _FORMATS.get(name.lower().lstrip("."))
-    if kind is None:
-        raise UnsupportedError(f"video is not written as {name!r}; known are .mkv .mp4 .y4m")
+    kind = _FORMATS[find_format(fmt or (target.suffix if isinstance(target, Path) else ""))]
     parts = _alike((clips,) if isinstance(clips, Clip) else clips)
     first = next(parts, None)
     if first is None:
         raise ValueError("Argument `clips` must hold a clip, but it is empty")
+    if kind == "mp4" and (first.width % 2 or first.height % 2):
+        raise UnsupportedError(f"mp4 takes even sizes, and this video is {first.width} x {first.height}; mkv takes any")
     with ExitStack() as stack:
         file = stack.enter_context(atomic_write(target, overwrite=True)) if isinstance(target, Path) else target
         if kind == "y4m":
@@ -78,7 +78,23 @@ def write_clip(
                 raise UnsupportedError("y4m holds no sound")
             _write_y4m(file, first, parts)
         else:
-            _write_av(file, first, parts, kind, sound)
+            av = import_av("video")
+            try:
+                _write_av(file, first, parts, kind, sound)
+            except av.FFmpegError as error:  # those of the file itself are others
+                raise UnsupportedError(f"{kind} does not take this video with its sound: {error.strerror}") from error
+
+
+def find_format(name: str) -> str:
+    """Return ``mkv``, ``mp4`` or ``y4m``, which a name or a suffix means; ``mkv`` where it is empty.
+
+    Raises:
+        UnsupportedError: If video is not written in it.
+    """
+    found = name.lower().lstrip(".") or "mkv"
+    if found not in _FORMATS:
+        raise UnsupportedError(f"video is not written as {name!r}; known are .mkv .mp4 .y4m")
+    return found
 
 
 def planes_to_frame(clip: Clip, index: int) -> VideoFrame:

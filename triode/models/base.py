@@ -278,6 +278,11 @@ class VideoModel(nn.Module, ABC):
     def rate_lambda(self, q: Tensor) -> Tensor:
         """Return the weight of the distortion (lambda * 255**2 * MSE + bpp) at rate points (B,), as (B,) float."""
 
+    @property
+    def independent(self) -> bool:
+        """Whether the samples of every frame follow from its own symbols alone: frames in between need not be made."""
+        return len(self.kinds) == 1
+
     def start(self, fmt: GopFormat) -> VideoState:
         """Return the state before the first frame of a group."""
         return VideoState(fmt)

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from triode.entropy.coder import RangeReader, RangeWriter
 from triode.entropy.exact.layers import ExactConv2d, ExactConvTranspose2d
-from triode.models.base import AudioModel, ImageModel
+from triode.models.base import AudioModel, GopFormat, ImageModel, VideoModel, Yuv
 from triode.models.layers.gdn import GDN
 
 
 @dataclass(frozen=True, slots=True)
 class Complexity:
-    """Size and cost of a model of images or sound.
+    """Size and cost of a model of images, sound or video.
 
     Attributes:
         kmac_encode: Thousand multiplications a pixel, or a sample, to encode: analysis and the whole entropy path.
@@ -130,3 +130,39 @@ def count_sound_macs(model: AudioModel, samples: int) -> Complexity:
         y_hat = model.decode(y.shape[3], q, RangeReader(writer.getvalue()))
         model.synthesis(model.dequantise(y_hat, q), q)
     return Complexity(encoding.macs / (1000 * samples), decoding.macs / (1000 * samples), parameters)
+
+
+@torch.no_grad()
+def count_video_macs(model: VideoModel, height: int, width: int) -> Complexity:
+    """Do what :func:`count_macs` does for a model of video, on the second frame of a group, a pixel of luma.
+
+    To encode takes the synthesis too, as the next frame starts from what the decoder will have. Warping is not counted.
+
+    Args:
+        model: Any video model, exported or not.
+        height: Rows of luma.
+        width: Columns of luma.
+
+    Returns:
+        Multiplications over ``1000 * height * width``, and parameters.
+
+    Raises:
+        ValueError: If a side is below 1.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"Sides must be >= 1, but got {height} x {width}")
+    parameters = sum(p.numel() for p in model.parameters())
+    model = copy.deepcopy(model).cpu().eval()
+    model.export()
+    rows, columns = (-(-n // model.multiple) * model.multiple for n in (height, width))
+    frame = Yuv(torch.full((1, 1, rows, columns), 0.5), torch.zeros(1, 2, rows // 2, columns // 2))
+    first, second = model.step(0, 0), model.step(1, 0)
+    start = model.start(GopFormat(rows, columns))
+    _, state = model.synthesis(model.encode(frame, first, start, RangeWriter()), first, start)
+    encoding, decoding, writer = _Counter(), _Counter(), RangeWriter()
+    with encoding.attached(model):
+        model.synthesis(model.encode(frame, second, state, writer), second, state)
+    with decoding.attached(model):
+        model.synthesis(model.decode(second, state, RangeReader(writer.getvalue())), second, state)
+    pixels = 1000 * height * width
+    return Complexity(encoding.macs / pixels, decoding.macs / pixels, parameters)

@@ -27,6 +27,9 @@ _MODULES = (
     "triode.models.image.image_light",
     "triode.models.image.mbt2018_mean",
     "triode.models.video.intra",
+    "triode.models.video.ssf2020",
+    "triode.models.video.stem",
+    "triode.models.video.video_light",
 )
 """Modules that register models; a new architecture adds its line here."""
 

@@ -19,6 +19,17 @@ def test_starts_as_the_identity():
     assert torch.equal(DepthwiseBlock(6)(x), x)
 
 
+def test_without_its_gated_part():
+    block, x = random_block(), torch.randn(2, 6, 5, 7)
+    plain = DepthwiseBlock(6, gated=False)
+    plain.load_state_dict({k: v for k, v in block.state_dict().items() if not k.startswith(("gate", "merge"))})
+    with torch.no_grad():
+        for p in (block.merge.weight, block.merge.bias):
+            p.zero_()
+    assert torch.equal(plain(x), block(x))
+    assert torch.equal(DepthwiseBlock(6, gated=False)(x), x)
+
+
 def test_is_what_its_text_says():
     block, x = random_block(), torch.randn(2, 6, 5, 7)
     expand, project, gate, merge = (

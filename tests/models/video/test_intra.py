@@ -131,6 +131,10 @@ class TestBase:
         assert torch.equal(skipped.integers[0], made.integers[0])
         assert (skipped.features, len(made.features)) == ((), 1)
 
+    def test_frames_that_look_at_no_others_are_independent(self):
+        assert TinyVideo([FrameKind.INTRA]).independent
+        assert not TinyVideo([FrameKind.INTRA, FrameKind.INTER]).independent
+
     def test_default_step(self):
         model = TinyVideo([FrameKind.INTRA, FrameKind.INTER])
         kinds = [VideoModel.step(model, index, 9).kind for index in range(3)]

@@ -15,7 +15,9 @@ from torch import nn
 from triode.entropy.exact.state import entropy_state
 from triode.errors import ModelMismatchError
 from triode.models.registry import create_model
+from triode.models.video.intra import Intra
 from triode.models.weights import (
+    Base,
     Pretrained,
     default_weights,
     files,
@@ -24,6 +26,7 @@ from triode.models.weights import (
     load_weights,
     read_info,
     save_weights,
+    tensors,
 )
 
 
@@ -83,11 +86,20 @@ class TestRoundTrip:
         for name, tensor in model.state_dict().items():  # The model that was saved is what a file gives.
             assert torch.equal(loaded.state_dict()[name], tensor), name
 
-    def test_floats_are_float16(self, saved):
-        tensors, _ = content(saved.path)
-        kinds = {t.dtype for t in tensors.values()}
-        assert torch.float16 in kinds
+    def test_floats_take_16_bits_at_most(self, saved):
+        tensors, meta = content(saved.path)
+        kinds = {t.dtype for name, t in tensors.items() if not name.endswith("_scale")}
+        assert kinds >= {torch.float16, torch.uint8}
         assert not kinds & {torch.float32, torch.float64, torch.bfloat16}
+        assert {name.removesuffix(".q12") for name in tensors if name.endswith(".q12")} == set(meta["packed"])
+
+    def test_files_of_format_1_are_read(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tensors, "_LEAST", 1 << 60)
+        info = save_tiny(tmp_path)
+        halves, meta = content(info.path)
+        assert not any(name.endswith(".q12") for name in halves)
+        older = {k: v for k, v in meta.items() if k not in {"packed", "base"}} | {"format": 1}
+        assert load_weights(rewrite(info.path, halves, older)).info.synthesis_digest == info.synthesis_digest
 
     def test_saving_twice_gives_the_same_bytes(self, saved, tmp_path):
         again = save_tiny(tmp_path)
@@ -204,6 +216,69 @@ class TestSaving:
         assert saved.path.stat().st_mode == plain.stat().st_mode
 
 
+class TestBase:
+    """Weights that leave out what other weights have."""
+
+    @pytest.fixture
+    def variant(self, folders):
+        """A model with another synthesis, on top of the same encoder; the base in the package's folder."""
+        save_tiny(folders[0])
+        model = tiny_model()
+        with torch.no_grad():
+            model.g_s.head.weight.mul_(1.5)
+        return model
+
+    def save(self, model, path, *, base=NAME, **more):
+        return save_weights(model, path, name="variant", architecture="image-light", base=Base(base), **more)
+
+    def test_only_the_difference_is_in_the_file(self, variant, tmp_path):
+        info = self.save(variant, tmp_path / "v.safetensors")
+        state, meta = content(info.path)
+        assert {name.partition(".q12")[0] for name in state} == {"g_s.head.weight"}
+        assert meta["base"] == {"name": NAME, "prefix": ""}
+        loaded = load_weights(str(info.path))
+        assert loaded.info == info
+        expected = variant.state_dict()
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.model.state_dict().items())
+        whole = save_weights(variant, tmp_path / "w.safetensors", name="variant", architecture="image-light")
+        digests = ("entropy_digest", "synthesis_digest", "known_answer")
+        assert all(getattr(whole, digest) == getattr(info, digest) for digest in digests)
+
+    def test_a_part_of_a_model(self, folders):
+        save_tiny(folders[0])
+        image = load_weights(NAME).model
+        state = Intra(image).state_dict()
+        assert tensors.left_out(state, image.state_dict(), "image.") == set(state)
+        assert tensors.left_out(state, image.state_dict(), "") == set()
+
+    def test_a_base_that_is_not_there(self, variant, tmp_path, folders):
+        info = self.save(variant, tmp_path / "v.safetensors")
+        (folders[0] / f"{NAME}.safetensors").unlink()
+        with pytest.raises(ModelMismatchError, match=f"No weights named '{NAME}' here, which others build on"):
+            load_weights(str(info.path))
+
+    def test_a_base_that_is_another(self, variant, tmp_path, folders):
+        info = self.save(variant, tmp_path / "v.safetensors")
+        other = tiny_model()
+        with torch.no_grad():
+            other.g_a.tail.weight.add_(0.5)
+        save_weights(other, folders[0] / f"{NAME}.safetensors", name=NAME, architecture="image-light")
+        with pytest.raises(ModelMismatchError, match="digest"):
+            load_weights(str(info.path))
+
+    def test_a_base_of_a_base(self, variant, tmp_path, folders):
+        self.save(variant, folders[0] / "variant.safetensors")
+        with pytest.raises(ModelMismatchError, match="is a base and has one itself"):
+            self.save(variant, tmp_path / "v.safetensors", base="variant")
+
+    @pytest.mark.parametrize("base", [{"name": "../up", "prefix": ""}, {"name": 5, "prefix": ""}, {}, [], "tiny"])
+    def test_a_base_is_never_a_path(self, variant, tmp_path, base):
+        info = self.save(variant, tmp_path / "v.safetensors")
+        state, meta = content(info.path)
+        with pytest.raises(ModelMismatchError):
+            load_weights(rewrite(tmp_path / "x.safetensors", state, {**meta, "base": base or {"name": ""}}))
+
+
 class TestDamage:
     def test_every_kind_of_tensor_is_covered_by_a_digest(self, saved, tmp_path):
         tensors, meta = content(saved.path)
@@ -265,7 +340,11 @@ class TestDamage:
     @pytest.mark.parametrize(
         "change",
         [
-            {"format": 2},
+            {"format": 3},
+            {"packed": []},
+            {"packed": ["g_a.linear.weight"]},
+            {"packed": {"g_a.linear.weight": [1]}},
+            {"packed": {"g_a.linear.weight": None}},
             {"format": None},
             {"name": 5},
             {"name": "../up"},

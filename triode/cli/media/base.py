@@ -14,9 +14,10 @@ from triode.cli.targets import Job
 if TYPE_CHECKING:
     from triode.container import DecodeLimits
 
-__all__ = ["Conversion", "DecodeOptions", "Description", "Effort", "EncodeOptions", "Run"]
+__all__ = ["Conversion", "DecodeOptions", "Description", "Effort", "EncodeOptions", "Run", "SoundMode"]
 
 Effort = Literal["none", "low", "high"]
+SoundMode = Literal["copy", "triode", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class EncodeOptions:
         model: Name or path of the weights; None for the default.
         quality: 0 to 100.
         bpp: Largest rate of an image, in bits a pixel.
-        kbps: Largest rate of a recording, in thousand bits a second.
+        kbps: Largest rate of a recording or a video, in thousand bits a second.
         size: Largest file, in bytes.
         psnr: Smallest PSNR of an image, in dB.
         effort: How long to search, with an image.
@@ -35,6 +36,12 @@ class EncodeOptions:
         force: Whether to overwrite.
         convert: Whether to convert pixels that cannot be stored as they are.
         strip: Whether to leave out metadata.
+        sound: What becomes of the sound of a video.
+        gop: Most frames of a group of a video; None for the default.
+        scenes: Whether a scene of a video begins a group.
+        resume: Whether to keep a journal beside the output of a video, and to go on from the one that is there.
+        groups: How many groups of a video are coded at a time.
+        ray: Whether on Ray, which has been started.
         limits: Bounds on the input.
     """
 
@@ -49,6 +56,12 @@ class EncodeOptions:
     force: bool
     convert: bool
     strip: bool
+    sound: SoundMode
+    gop: int | None
+    scenes: bool
+    resume: bool
+    groups: int
+    ray: bool
     limits: DecodeLimits
 
 
@@ -60,8 +73,9 @@ class DecodeOptions:
         model: Name or path of weights to use; None for what each file names.
         image: Format of images, as a suffix; None to go by each output's own suffix.
         audio: The same of recordings.
-        span: Part of a recording that is wanted; None for all.
-        partial: Whether to write what is left of a damaged recording.
+        video: The same of videos.
+        span: Part of a recording or a video that is wanted; None for all.
+        partial: Whether to write what is left of a damaged recording or video.
         force: Whether to overwrite.
         limits: What a file may ask for.
     """
@@ -69,6 +83,7 @@ class DecodeOptions:
     model: str | None
     image: str | None
     audio: str | None
+    video: str | None
     span: Span | None
     partial: bool
     force: bool

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from triode.cli.common import STDIO, UsageError, sniff
+from triode.cli.common import STDIO, UsageError, first_bytes, sniff
 from triode.cli.media.base import Conversion, DecodeOptions, Description, EncodeOptions, Run
 from triode.cli.text import size_text
 from triode.errors import CodecError, UnsupportedError, VerifyError
@@ -61,7 +61,7 @@ class ImageEncoder:
         """Encode one input."""
         options, job = self.options, run.job
         if options.kbps is not None:
-            raise UsageError("--kbps is for recordings; images take -q, --bpp, --size or --psnr")
+            raise UsageError("--kbps is for recordings and videos; images take -q, --bpp, --size or --psnr")
         picture = self._read(file)
         encoded = self.codec.encode(
             picture,
@@ -98,24 +98,12 @@ class ImageEncoder:
         )
 
     def _read(self, file: BinaryIO) -> Picture:
-        from triode.container import identify
         from triode.io.image import read_picture
 
         options = self.options
-        start = file.read(16)
-        file.seek(0)
-        kind = sniff(start)
-        if kind == "triode":
+        if sniff(first_bytes(file)) == "triode":
             raise UnsupportedError("this is a Triode file already; `triode decode` reads it")
-        try:
-            return read_picture(
-                file, convert=options.convert, strip=options.strip, max_pixels=options.limits.max_pixels
-            )
-        except CodecError:
-            if kind == "video":
-                what = f"this is {identify(start)}; this release encodes images and recordings"
-                raise UnsupportedError(what) from None
-            raise
+        return read_picture(file, convert=options.convert, strip=options.strip, max_pixels=options.limits.max_pixels)
 
     def _verify(self, encoded: Encoded, picture: Picture) -> None:
         """Decode, and compare what must come back as it was: size, channels, alpha and metadata."""
@@ -156,7 +144,7 @@ class ImageDecoder:
         job = run.job
         for option, given in (("--range", self.options.span is not None), ("--partial", self.options.partial)):
             if given:
-                raise UsageError(f"{option} is for recordings, and this is an image")
+                raise UsageError(f"{option} is for recordings and videos, and this is an image")
         suffix = self._suffix(job.target)
         info = self.codec.info(file)
         file.seek(0)

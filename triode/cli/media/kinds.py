@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from triode.cli.common import STDIO, sniff
+from triode.cli.common import STDIO, first_bytes, sniff
 from triode.errors import CodecError
 
 if TYPE_CHECKING:
     from triode.codecs.audio import AudioCodec
     from triode.codecs.image import ImageCodec
+    from triode.codecs.video import VideoCodec
     from triode.container import DecodeLimits, Head
 
-__all__ = ["codec_of", "is_recording", "is_sound_file", "read_head"]
+__all__ = ["Medium", "codec_of", "medium_of", "medium_of_tri", "read_head"]
 
-_START = 16
+Medium = Literal["image", "audio", "video"]
 
 
-def is_recording(file: BinaryIO, name: str) -> bool:
-    """Say whether a file to encode is a recording; anything else is tried as an image.
+def medium_of(file: BinaryIO, name: str) -> Medium:
+    """Return what a file to encode is to be read as; what nothing is known of is tried as an image.
 
-    Its first bytes decide, and its name where they say nothing, or what may hold only sound.
+    Its first bytes decide, and its name where they say nothing, or what may be a recording as well as a video.
     """
-    from triode.io.audio import READABLE
+    from triode.io import audio, video
 
-    start = file.read(_START)
-    file.seek(0)
-    kind = sniff(start)
-    if kind in {None, "video"} and name != STDIO:
-        return Path(name).suffix.lower() in READABLE
-    return kind == "audio"
+    kind, suffix = sniff(first_bytes(file)), "" if name == STDIO else Path(name).suffix.lower()
+    if kind in {None, "video"} and suffix in audio.READABLE:
+        return "audio"
+    if kind in {None, "audio"} and suffix in video.READABLE:
+        return "video"
+    return "audio" if kind == "audio" else "video" if kind == "video" else "image"
 
 
 def read_head(file: BinaryIO, limits: DecodeLimits) -> Head:
@@ -46,7 +47,7 @@ def read_head(file: BinaryIO, limits: DecodeLimits) -> Head:
     return head
 
 
-def codec_of(file: BinaryIO, limits: DecodeLimits) -> ImageCodec | AudioCodec:
+def codec_of(file: BinaryIO, limits: DecodeLimits) -> ImageCodec | AudioCodec | VideoCodec:
     """Return the codec of what a `.tri` file holds.
 
     Raises:
@@ -54,21 +55,27 @@ def codec_of(file: BinaryIO, limits: DecodeLimits) -> ImageCodec | AudioCodec:
     """
     from triode.container import Media
 
-    if read_head(file, limits).media == Media.AUDIO:
+    media = read_head(file, limits).media
+    if media == Media.AUDIO:
         from triode.codecs.audio import AudioCodec
 
         return AudioCodec(limits=limits)
+    if media == Media.VIDEO:
+        from triode.codecs.video import VideoCodec
+
+        return VideoCodec(limits=limits)
     from triode.codecs.image import ImageCodec
 
     return ImageCodec(limits=limits)
 
 
-def is_sound_file(path: Path) -> bool:
-    """Say whether a `.tri` file holds a recording; what cannot be read holds none."""
+def medium_of_tri(path: Path) -> Medium:
+    """Return what a `.tri` file holds; of one that cannot be read, that it holds an image."""
     from triode.container import DecodeLimits, Media
 
     try:
         with path.open("rb") as file:
-            return read_head(file, DecodeLimits.unlimited()).media == Media.AUDIO
+            media = read_head(file, DecodeLimits.unlimited()).media
     except (OSError, CodecError):
-        return False
+        return "image"
+    return "audio" if media == Media.AUDIO else "video" if media == Media.VIDEO else "image"

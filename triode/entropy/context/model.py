@@ -118,9 +118,10 @@ class ContextModel(nn.Module):
     def _exact_maps(self, step: int, y_hat: Tensor, hyper: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor]]:
         if self.exact is None:
             raise UnsupportedError("This entropy model has no integer networks yet: export the model, or load weights")
-        maps = cast(ParameterNetwork, self.exact)(step, y_hat, hyper, q)
-        half = _ONE // 2
-        return [(m, ((i + half) * 2.0**-FRACTION_BITS).floor_().clamp_(0, SCALE_COUNT - 1)) for m, i in maps]
+        means, indices = zip(*cast(ParameterNetwork, self.exact)(step, y_hat, hyper, q), strict=True)
+        # All entries at once: calls cost more than what they compute.
+        joined = torch.cat(indices, 1).add_(_ONE // 2).mul_(2.0**-FRACTION_BITS).floor_().clamp_(0, SCALE_COUNT - 1)
+        return list(zip(means, torch.split(joined, [i.shape[1] for i in indices], 1), strict=True))
 
     @torch.no_grad()
     def encode(
@@ -193,15 +194,18 @@ class ContextModel(nn.Module):
         valid: tuple[int, int],
     ) -> None:
         """Set the elements of a step to mean plus symbol, saturating at Q13.10."""
-        values = torch.from_numpy(symbols).double().mul_(_ONE)
+        values = torch.from_numpy(symbols * float(_ONE))
         start = 0
         for entry, (mean, _) in zip(step, maps, strict=True):
             rows, columns = entry.valid(*valid)
             count = mean.shape[1] * rows * columns
-            target = mean.clone()
-            target[:, :, :rows, :columns] += values[start : start + count].view(1, mean.shape[1], rows, columns)
-            entry.view(y_hat).copy_(target.clamp_(-ACTIVATION_MAX, ACTIVATION_MAX))
+            target, inner = entry.view(y_hat), mean[:, :, :rows, :columns]
+            if inner.shape != mean.shape:
+                target.copy_(mean)
+            part = values[start : start + count].view(inner.shape)
+            torch.add(inner, part, out=target[:, :, :rows, :columns])
             start += count
+        y_hat.clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
 
 
 def _crop(x: Tensor, entry: Entry, valid: tuple[int, int]) -> Tensor:

@@ -16,6 +16,7 @@ post-training form after He et al., arXiv 2202.07513.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -48,8 +49,9 @@ def from_fixed(x: Tensor) -> Tensor:
     return (x * 2.0**-FRACTION_BITS).float()
 
 
-def _clamp(x: Tensor) -> Tensor:
-    return x.clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
+def saturate(x: Tensor, least: int = -ACTIVATION_MAX) -> Tensor:
+    """Limit activations to Q13.10, or to what lies between ``least`` and its maximum, in place."""
+    return x.clamp_(least, ACTIVATION_MAX)
 
 
 class _ExactWeights(ExactModule):
@@ -120,17 +122,18 @@ class ExactConv2d(_ExactWeights):
 
     Args:
         conv: The float layer.
+        least: What smaller results become; 0 joins a ReLU.
 
     Raises:
         ValueError: If the layer uses what the twin lacks, or its sums may exceed 2**53.
     """
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d, least: int = -ACTIVATION_MAX) -> None:
         if conv.padding_mode != "zeros" or conv.dilation != (1, 1) or isinstance(conv.padding, str):
             raise ValueError("ExactConv2d needs zero padding given in numbers and dilation 1")
         super().__init__(conv.weight, conv.bias)
         self.kernel, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
-        self.groups = conv.groups
+        self.groups, self.least = conv.groups, least
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve.
@@ -152,7 +155,7 @@ class ExactConv2d(_ExactWeights):
                 dy, dx = divmod(k, kw)
                 view = padded[:, :, dy : dy + (oh - 1) * sh + 1 : sh, dx : dx + (ow - 1) * sw + 1 : sw]
                 acc.addcmul_(view, weight[:, k].view(1, -1, 1, 1))
-            return _clamp(acc.floor_())
+            return saturate(acc.floor_(), self.least)
         columns = x.reshape(b, channels, -1) if self._pointwise else F.unfold(x, self.kernel, 1, (ph, pw), self.stride)
         groups = self.groups
         if groups > 1:
@@ -161,7 +164,7 @@ class ExactConv2d(_ExactWeights):
             acc = (weight @ columns).reshape(b, -1, oh * ow) + bias
         else:
             acc = torch.baddbmm(bias.expand(b, -1, oh * ow), weight.expand(b, -1, -1), columns)
-        return _clamp(acc.floor_()).reshape(b, -1, oh, ow)
+        return saturate(acc.floor_(), self.least).reshape(b, -1, oh, ow)
 
     @property
     def _pointwise(self) -> bool:
@@ -196,7 +199,7 @@ class ExactConvTranspose2d(_ExactWeights):
         spread = weight.reshape(out, channels, kh * kw).permute(0, 2, 1).reshape(out * kh * kw, channels)
         columns = spread @ x.reshape(b, channels, -1)
         acc = F.fold(columns, (oh, ow), self.kernel, 1, self.padding, self.stride) + bias.view(1, -1, 1, 1)
-        return _clamp(acc.floor_())
+        return saturate(acc.floor_())
 
 
 class ExactLeakyReLU(nn.Module):
@@ -221,7 +224,34 @@ class ExactLeakyReLU(nn.Module):
         return torch.maximum(x, (x * (self.slope * 2.0**-_SLOPE_BITS)).floor_())
 
 
-class ExactRateBias(ExactModule):
+class ExactRows(ExactModule, ABC):
+    """A row of integers a rate point, kept as they are computed with; loading others drops what was kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ready: Tensor | None = None
+
+    @abstractmethod
+    def rows(self) -> Tensor:
+        """Return the rows as they are computed with, (64, C, 1, 1) float64."""
+
+    def ready(self) -> Tensor:
+        """Return :meth:`rows`, made once."""
+        if self._ready is None:
+            self._ready = self.rows()
+        return self._ready
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        self._ready = None  # It would stay behind when the layer moves to another device.
+        out: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return out
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._ready = None
+        super()._load_from_state_dict(*args)
+
+
+class ExactRateBias(ExactRows):
     """Integer twin of :class:`~triode.entropy.rate.RateBias`: one bias a rate point, in Q13.10.
 
     Args:
@@ -240,12 +270,16 @@ class ExactRateBias(ExactModule):
             raise ValueError("Biases must be finite")
         self.register_buffer("bias", to_fixed(rows).to(torch.int32))
 
+    def rows(self) -> Tensor:
+        """Return the biases as they are added, (64, C, 1, 1) float64."""
+        return self.bias.double()[:, :, None, None]
+
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         """Add the bias of the integer rate points ``q`` (B,) to ``x`` (B, C, H, W)."""
-        return _clamp(x + self.bias[q.long()].double()[:, :, None, None])
+        return saturate(x + self.ready()[q.long()])
 
 
-class ExactRateGain(ExactModule):
+class ExactRateGain(ExactRows):
     """Integer twin of :class:`~triode.entropy.rate.RateGain`: ``floor(x * G * 2**-16)``, G an integer a rate point.
 
     Args:
@@ -278,10 +312,13 @@ class ExactRateGain(ExactModule):
         super()._load_from_state_dict(*args)
         self.check()
 
+    def rows(self) -> Tensor:
+        """Return the gains as they are multiplied by, (64, C, 1, 1) float64."""
+        return self.gain.double()[:, :, None, None] * 2.0**-_SLOPE_BITS
+
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         """Scale ``x`` (B, C, H, W), Q13.10, by the gains of the integer rate points ``q`` (B,)."""
-        factor = self.gain[q.long()].double()[:, :, None, None] * 2.0**-_SLOPE_BITS
-        return _clamp((x * factor).floor_())
+        return saturate((x * self.ready()[q.long()]).floor_())
 
 
 _TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {

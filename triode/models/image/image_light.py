@@ -158,11 +158,14 @@ class _HyperSynthesis(nn.Module):
         return features
 
 
-class _Parameters(nn.Module):
+class QuadtreeParameters(nn.Module):
     """Means and ladder indices of the four quadtree steps. Becomes integers.
 
     Each step sees what is decoded so far through a pointwise projection and a depthwise 3x3, adds the hyper-features,
     and ends in one projection a phase, as the four phases code four different channel groups.
+
+    Args:
+        c: Widths.
     """
 
     def __init__(self, c: ImageLightConfig) -> None:
@@ -181,17 +184,45 @@ class _Parameters(nn.Module):
         self.index_bias = RateBias(c.latent, c.anchors)
 
     def forward(self, step: int, y_hat: Tensor, hyper: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return mean and ladder index of the entries of a step; see :class:`~triode.entropy.context.model`."""
         if step:
-            context = self.project[step - 1](self.normalise(y_hat, q))
-            hyper = hyper + self.expand[step - 1](self.act(self.spatial[step - 1](context)))
-        t = self.act(self.fuse[step](self.act(hyper)))
-        b, c, h, w = t.shape
-        phases = self.fold(t).reshape(b, c, 4, h // 2, w // 2).transpose(1, 2).reshape(b, 4 * c, h // 2, w // 2)
-        out = self.output[step](phases).reshape(b, 4, 2, self.group, h // 2, w // 2)
+            hyper = hyper + self.context(step, self.normalise(y_hat, q))
+        out = self.by_group(step, self.output[step], self.hidden(step, hyper))
+        return self.maps(out[:, 0], out[:, 1], q)
+
+    def context(self, step: int, latent: Tensor) -> Tensor:
+        """Return features (B, F, h, w) of what is decoded before a step, (B, M, h, w) with the gain taken out."""
+        context = self.spatial[step - 1](self.project[step - 1](latent))
+        features: Tensor = self.expand[step - 1](self.act(context))
+        return features
+
+    def hidden(self, step: int, features: Tensor) -> Tensor:
+        """Return the hidden layer (B, P, h, w) of a step."""
+        hidden: Tensor = self.act(self.fuse[step](self.act(features)))
+        return hidden
+
+    def by_group(self, step: int, layer: nn.Module, hidden: Tensor) -> Tensor:
+        """Project the hidden layer of a step, each phase to the group that it codes then.
+
+        Args:
+            step: Number of the step.
+            layer: Pointwise, from 4 P channels to 4 n M / 4, in four groups.
+            hidden: (B, P, h, w).
+
+        Returns:
+            (B, n, M, h / 2, w / 2).
+        """
+        b, c, h, w = hidden.shape
+        phases = self.fold(hidden).reshape(b, c, 4, h // 2, w // 2).transpose(1, 2).reshape(b, 4 * c, h // 2, w // 2)
+        out = layer(phases).reshape(b, 4, -1, self.group, h // 2, w // 2)
         # Entry g of this step stands at one phase; put the phases into the order of the groups.
         order = [dy * 2 + dx for dy, dx in (QUAD_PHASES[(step + g) % 4] for g in range(4))]
-        out = out[:, order].transpose(1, 2).reshape(b, 2, 4 * self.group, h // 2, w // 2)
-        mean, index = self.mean_gain(out[:, 0], q), self.index_bias(out[:, 1], q)
+        grouped: Tensor = out[:, order].transpose(1, 2).reshape(b, -1, 4 * self.group, h // 2, w // 2)
+        return grouped
+
+    def maps(self, mean: Tensor, index: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return the entries of a step given means, gain taken out, and indices before their bias."""
+        mean, index = self.mean_gain(mean, q), self.index_bias(index, q)
         return list(zip(mean.chunk(4, 1), index.chunk(4, 1), strict=True))
 
 
@@ -220,7 +251,7 @@ class ImageLight(ImageModel):
         self.g_a, self.g_s = _Analysis(c), _Synthesis(c)
         self.gain = RateGain(c.latent, c.anchors, gain)
         self.inverse_gain = RateGain(c.latent, c.anchors, 1 / gain)
-        parameters = _Parameters(c)
+        parameters = QuadtreeParameters(c)
         parameters.normalise = RateGain(c.latent, c.anchors, 1 / gain)
         parameters.mean_gain = RateGain(c.latent, c.anchors, gain)
         with torch.no_grad():
@@ -247,7 +278,7 @@ class ImageLight(ImageModel):
         back = cast(nn.Conv2d, self.g_s.linear[0])
         back.weight.copy_(components.reshape(m, -1).t().reshape(768, m, 1, 1))
         back.bias.zero_()  # type: ignore[union-attr]
-        net = cast(_Parameters, self.entropy.context.parameter_net)
+        net = cast(QuadtreeParameters, self.entropy.context.parameter_net)
         index = torch.log(deviations.clamp_min(1e-4) * 0.5 / SCALE_MIN) / _STEP
         group = m // 4
         for step, layer in enumerate(net.output):

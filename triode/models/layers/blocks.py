@@ -16,23 +16,30 @@ class DepthwiseBlock(nn.Module):
     Args:
         channels: Channels C.
         kernel: Rows and columns of the depthwise filter, odd.
+        gated: Whether there is a feed-forward part.
     """
 
-    def __init__(self, channels: int, kernel: tuple[int, int] = (3, 3)) -> None:
+    def __init__(self, channels: int, kernel: tuple[int, int] = (3, 3), *, gated: bool = True) -> None:
         super().__init__()
+        self.gated = gated
         self.expand = nn.Conv2d(channels, channels, 1)
         padding = (kernel[0] // 2, kernel[1] // 2)
         self.spatial = nn.Conv2d(channels, channels, kernel, padding=padding, groups=channels)
         self.project = nn.Conv2d(channels, channels, 1)
-        self.gate = nn.Conv2d(channels, 2 * channels, 1)
-        self.merge = nn.Conv2d(channels, channels, 1)
-        for last in (self.project, self.merge):
+        ends = [self.project]
+        if gated:
+            self.gate = nn.Conv2d(channels, 2 * channels, 1)
+            self.merge = nn.Conv2d(channels, channels, 1)
+            ends.append(self.merge)
+        for last in ends:
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
         x = x + self.project(self.spatial(F.leaky_relu(self.expand(x), 0.125)))
+        if not self.gated:
+            return x
         a, b = self.gate(x).chunk(2, 1)
         out: Tensor = x + self.merge(a * F.relu(b))
         return out

@@ -13,8 +13,10 @@ from triode.models.weights.files import (
     read_info,
     save_weights,
 )
+from triode.models.weights.tensors import Base
 
 __all__ = [
+    "Base",
     "Loaded",
     "Pretrained",
     "PretrainedSound",

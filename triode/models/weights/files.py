@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,24 +16,25 @@ from typing import Any, Generic, TypeVar, overload
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from triode.entropy.exact.state import entropy_state
 from triode.errors import ModelMismatchError
 from triode.models.base import AudioModel, ImageModel, VideoModel
 from triode.models.registry import get_architecture
 from triode.models.weights.digest import entropy_digest, known_answer, synthesis_digest
+from triode.models.weights.tensors import Base, left_out, pack, rounded, unpack
 
-DEFAULTS = {"image": "image-light.v1", "video": "image-light.v1"}
-"""The weights that a medium is coded with when the user names none; those for sound depend on the sound.
-
-Weights of a model of images code every frame of a video on its own.
-"""
+IMAGE = "image-light.v1"
+"""The weights that an image is coded with when the user names none."""
+VIDEO = "video-light.v1"
+"""The same for video; until they are installed, those for images code every frame on its own."""
 SPEECH, GENERAL = "audio-light-speech.v1", "audio-light-general.v1"
 """Weights for sound: 16 kHz, trained on speech, and 48 kHz, trained on music too."""
 _SPEECH_RATE, _SPEECH_RATE_MONO = 16_000, 24_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_FORMAT = 1
+_FORMATS = (1, 2)
+"""Format 1 has all floats in float16 and no base."""
 _SUFFIX = ".safetensors"
 M_co = TypeVar("M_co", bound=nn.Module, covariant=True)
 
@@ -106,8 +107,9 @@ def save_weights(
     architecture: str,
     kmac: tuple[float, float] = (0.0, 0.0),
     training: dict[str, Any] | None = None,
+    base: Base | None = None,
 ) -> WeightsInfo:
-    """Export a model and write it: floats as float16, the entropy path as integers.
+    """Export a model and write it: floats in 12 or 16 bits (see `tensors`), the entropy path as integers.
 
     Args:
         model: Trained model; gets exported here.
@@ -116,13 +118,14 @@ def save_weights(
         architecture: Name of the registered model.
         kmac: Thousand multiplications a pixel, or a sample, to encode and to decode.
         training: Facts on the training, kept in the file.
+        base: Weights whose tensors the file leaves out where they are the same; it can be loaded beside them only.
 
     Returns:
         What the file says.
 
     Raises:
         ValueError: If the name is not a model name, or a weight is not finite in float16.
-        ModelMismatchError: If there is no such architecture.
+        ModelMismatchError: If there is no such architecture, or no such base.
     """
     if not _NAME.fullmatch(name) or name.endswith(_SUFFIX):
         raise ValueError(f"A model name is 1 to 64 characters of [a-z0-9._-] without {_SUFFIX}, but got {name!r}")
@@ -131,16 +134,23 @@ def save_weights(
     # Integers come from what the file holds, so that a file can be made again from itself. The first export may set
     # floats that are rounded in turn.
     for _ in range(2):
-        state = {k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-        broken = [k for k, v in state.items() if v.is_floating_point() and not bool(v.isfinite().all())]
+        state = model.state_dict()
+        broken = [k for k, v in state.items() if v.is_floating_point() and not bool(v.half().isfinite().all())]
         if broken:
             raise ValueError(f"Weights must be finite in float16, but {broken[0]} is not")
-        model.load_state_dict(state)
+        model.load_state_dict({k: rounded(v) for k, v in state.items()})
         model.export()
     config = dataclasses.asdict(model.config)
     salt = _salt(architecture, config)
+    state = model.state_dict()
+    if base is not None:
+        there = left_out(state, _tensors(_base_path(base), {}, depth=1), base.prefix)
+        state = {k: v for k, v in state.items() if k not in there}
+    tensors, packed = pack(state)
     meta = {
-        "format": _FORMAT,
+        "format": _FORMATS[-1],
+        "packed": packed,
+        "base": None if base is None else dataclasses.asdict(base),
         "name": name,
         "media": entry.media,
         "architecture": architecture,
@@ -153,7 +163,6 @@ def save_weights(
         "kmac_decode": kmac[1],
         "training": training or {},
     }
-    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in model.state_dict().items()}
     partial = path.with_name(path.name + ".part")
     try:
         partial.write_bytes(save(tensors, {"triode": json.dumps(meta, sort_keys=True)}))
@@ -173,15 +182,29 @@ def read_info(path: Path) -> WeightsInfo:
         ModelMismatchError: If it cannot be read or is no Triode weights file.
     """
     try:
-        with safe_open(str(path), "pt") as f:
-            meta = json.loads((f.metadata() or {})["triode"])
-        if meta.pop("format") != _FORMAT:
-            raise ModelMismatchError(f"{path}: weights of an unknown format; this release reads format {_FORMAT}")
+        meta = _meta(path)
+        for key in ("format", "packed", "base"):
+            meta.pop(key, None)
         info = WeightsInfo(path=Path(path), bytes=Path(path).stat().st_size, **meta)
         _check(info)
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ModelMismatchError(f"{path} is not a Triode weights file: {error}") from error
     return info
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    """Return the metadata of a file as they are in it.
+
+    Raises:
+        ModelMismatchError: If it is of a format that this release does not read.
+        LookupError, TypeError, ValueError, AttributeError, OSError, SafetensorError: If there are none.
+    """
+    with safe_open(str(path), "pt") as f:
+        meta: dict[str, Any] = json.loads((f.metadata() or {})["triode"])
+    if meta["format"] not in _FORMATS:
+        valid = " and ".join(map(str, _FORMATS))
+        raise ModelMismatchError(f"{path}: weights of an unknown format; this release reads formats {valid}")
+    return meta
 
 
 def _check(info: WeightsInfo) -> None:
@@ -229,7 +252,8 @@ def default_weights(media: str, *, rate: int | None = None, channels: int = 1) -
     """Return the name of the weights that a medium is coded with by default.
 
     Sound of up to 16 kHz, and of up to 24 kHz in one channel, which mostly is speech, is coded with the weights for
-    speech, any other with the general ones. Where only one of the two is installed, it stands in for the other.
+    speech, any other with the general ones. Where only one of the two is installed, it stands in for the other. Where
+    there are no weights for video, those for images code every frame on its own.
 
     Args:
         media: ``image``, ``audio`` or ``video``.
@@ -248,9 +272,9 @@ def default_weights(media: str, *, rate: int | None = None, channels: int = 1) -
             f"No weights for sound are installed: neither {SPEECH} nor {GENERAL} is in the package or in $TRIODE_HOME; "
             "other weights are taken by name or path"
         )
-    if media not in DEFAULTS:
-        raise ModelMismatchError(f"No weights for {media!r} here; there are some for: {', '.join(DEFAULTS)}, audio")
-    return DEFAULTS[media]
+    if media not in {"image", "video"}:
+        raise ModelMismatchError(f"No weights for {media!r} here; there are some for: image, audio, video")
+    return VIDEO if media == "video" and _locate(VIDEO) is not None else IMAGE
 
 
 def _locate(name: str) -> Path | None:
@@ -324,6 +348,7 @@ def _load(path: Path, _mtime: int, _size: int) -> Loaded[nn.Module]:
         ValueError,
         OSError,
         ArithmeticError,
+        AttributeError,
         LookupError,
         MemoryError,
     ) as error:
@@ -360,9 +385,44 @@ def _plain_torch() -> Iterator[None]:
 def _load_tensors(model: ImageModel | AudioModel | VideoModel, path: Path) -> None:
     model.eval().requires_grad_(False)
     model.export()
-    with safe_open(str(path), "pt") as f:
-        state = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
-    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    model.load_state_dict(state)
+    model.load_state_dict(_tensors(path, model.state_dict()))
     if not entropy_state(model):
         raise ValueError("no integer entropy state")
+
+
+def _base_path(base: Base) -> Path:
+    """Find a base by its name, never by a path: a file does not choose what else is opened.
+
+    Raises:
+        ModelMismatchError: If it is not there.
+    """
+    if not _NAME.fullmatch(base.name):
+        raise ModelMismatchError(f"A base is named as weights are, but this one is {base.name!r}")
+    if (path := _locate(base.name)) is None:
+        raise ModelMismatchError(f"No weights named {base.name!r} here, which others build on")
+    return path
+
+
+def _tensors(path: Path, wanted: Mapping[str, Any], *, depth: int = 0) -> dict[str, Tensor]:
+    """Return the tensors of a file, and of its base those that it leaves out.
+
+    Args:
+        path: The file.
+        wanted: Names that a base may fill in.
+        depth: How many files were opened on the way to this one.
+
+    Raises:
+        ModelMismatchError: If the base is missing, or has a base that has one.
+    """
+    meta = _meta(path)
+    with safe_open(str(path), "pt") as f:
+        tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
+    state = unpack(tensors, meta.get("packed") or {})
+    if not meta.get("base"):
+        return state
+    base = Base(str(meta["base"]["name"]), str(meta["base"]["prefix"]))
+    if depth:
+        raise ModelMismatchError(f"{path} is a base and has one itself")
+    there = _tensors(_base_path(base), {}, depth=depth + 1)
+    filled = {base.prefix + k: v for k, v in there.items()}
+    return {k: v for k, v in filled.items() if k in wanted} | state
