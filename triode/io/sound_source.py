@@ -1,4 +1,4 @@
-"""What reads the samples of a sound file: libsndfile for most formats, FFmpeg for what libsndfile does not know.
+"""What reads the samples of a sound file: libsndfile for most formats, FFmpeg for what it does not know or refuses.
 
 Without libsndfile WAV is read in plain Python.
 """
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triode.errors import BitstreamError, CodecError, TruncatedError, UnsupportedError
+from triode.io.ogg import counts_oddly
 from triode.io.pyav import import_av, open_input, typed_errors
 from triode.io.tags import to_tags
 from triode.io.wav import WavSource, is_wav
@@ -87,7 +88,7 @@ def open_source(file: BinaryIO) -> SoundSource:
             return WavSource(file)
         except UnsupportedError as error:
             failure = error
-    if module is not None:
+    if module is not None and not (counts_oddly(file) and _has_ffmpeg()):
         try:
             return _LibsndfileSource(module, cast(BinaryIO, _Nameless(file)))
         except module.LibsndfileError as error:
@@ -104,6 +105,14 @@ def open_source(file: BinaryIO) -> SoundSource:
         return FfmpegSource(file)
     except UnsupportedError as error:
         raise failure from error
+
+
+def _has_ffmpeg() -> bool:
+    try:
+        import_av("video")
+    except UnsupportedError:
+        return False
+    return True
 
 
 class _LibsndfileSource:
