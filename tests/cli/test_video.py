@@ -521,6 +521,8 @@ class TestStandardStreams:
                     Slow.before_the_end = len(out.getvalue())
                 return piece
 
+            read1 = read
+
         class Out(io.StringIO):
             buffer = out
 
@@ -529,6 +531,45 @@ class TestStandardStreams:
         assert main(["encode", "-", "-m", IMAGE_MODEL, "--gop", "1", "--quiet"]) == 0
         assert len(out.getvalue()) > Slow.before_the_end > len(out.getvalue()) / 3
         assert VideoCodec().decode(out.getvalue()).frames == 24
+
+    def test_frames_are_shown_as_they_come(self, videos, film, monkeypatch):
+        """What is decoded of a pipe is out before the rest has come."""
+        clip, model = moving_clip(64, 64, 48), str(Path(os.environ["TRIODE_HOME"]) / f"{IMAGE_MODEL}.safetensors")
+        data = VideoCodec(model, gop=1).encode(clip, quality=100).data
+        out = io.BytesIO()
+        before_the_end = []
+
+        class Slow(io.BytesIO):
+            def seekable(self):
+                return False
+
+            def read(self, count=-1):
+                piece = super().read(count)
+                if piece:
+                    before_the_end.append(len(out.getvalue()))
+                return piece
+
+            read1 = read
+
+        class Out(io.StringIO):
+            buffer = out
+
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=Slow(data), isatty=lambda: False))
+        monkeypatch.setattr("sys.stdout", Out())
+        assert main(["decode", "-", "--quiet"]) == 0
+        assert len(data) > 3 * 4096
+        assert before_the_end[-1] > len(out.getvalue()) / 4
+        assert read_clip(io.BytesIO(out.getvalue())).frames == 64
+
+    def test_pipes_that_flow_and_break(self, videos, coded, film):
+        data = film[1]
+        for end in (5, 30, 60, len(data) // 2, len(data) - 1):
+            result = videos("decode", "-", stdin=data[:end])
+            assert (result.code, "internal error" in result.err) == (3, False)
+        assert videos("decode", "-", "--range", "3:5", stdin=data).data.count(b"FRAME") == 2
+        assert videos("decode", "-", "--range", "99:", stdin=data).code == 2
+        assert videos("decode", "-", "--partial", stdin=data).data.count(b"FRAME") == 14
+        assert videos("decode", "-", "--max-pixels", "99", stdin=data).code == 4
 
     def test_other_videos(self, videos, folder):
         data = movie(6, seconds=0.2)

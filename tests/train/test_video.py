@@ -71,7 +71,9 @@ def batch(size: int = 4, frames: int = 3) -> Tensor:
 
 def loss_of_a_step(net: VideoRateDistortion, data: Any, monkeypatch: Any) -> tuple[Tensor, dict[str, float]]:
     logged: dict[str, float] = {}
-    monkeypatch.setattr(net, "log", lambda name, value, **_: logged.update({name: float(value)}))
+    monkeypatch.setattr(
+        net, "log", lambda name, value, **_: logged.update({name: float(torch.as_tensor(value).detach())})
+    )
     monkeypatch.setattr(net, "optimizers", lambda: SimpleNamespace(param_groups=[{"lr": 0.5}]))
     torch.manual_seed(3)
     return net.train().training_step(data, 0), logged

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from triode.container import DecodeLimits
 
 __all__ = [
+    "HEADER_BYTES",
     "INTERRUPTED",
     "SPOOL_BYTES",
     "STDIO",
@@ -46,6 +47,8 @@ SPOOL_BYTES: Final = 1 << 26
 """What temporary files keep in memory before they go to the disk."""
 _PIPE_BYTES: Final = 1 << 30
 _LONG_PIPE_BYTES: Final = 1 << 34
+HEADER_BYTES: Final = 4096
+"""More than the header of a `.tri` file has."""
 _SNIFF_BYTES: Final = 16
 _PIECE_BYTES: Final = 1 << 20
 _VIDEO_STARTS: Final = (b"FLV\x01", b"DKIF", b"\0\0\1\xba", b"\0\0\1\xb3")
@@ -165,20 +168,24 @@ def open_any(name: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def open_tri(name: str) -> Iterator[BinaryIO]:
+def open_tri(name: str, *, flow: bool = False) -> Iterator[BinaryIO]:
     """Open a `.tri` file, or standard input for `-`, such that it can seek.
 
     A pipe is read to a temporary file, but only if it begins as a Triode file does.
 
+    Args:
+        name: The name.
+        flow: Whether a pipe of video is given as it is; it has `peek`, which gives all of its header.
+
     Raises:
-        BitstreamError: A pipe that begins otherwise.
+        BitstreamError: A pipe that begins otherwise; with `flow`, also one whose header is damaged.
         LimitExceededError: A pipe that does not end within 1 GiB.
         UsageError: Standard input is a terminal.
         OSError: The file cannot be opened.
     """
     from triode.container import SIGNATURE
 
-    with _open(name) as file, _seekable(file, SIGNATURE) as seekable:
+    with _open(name) as file, _seekable(file, SIGNATURE, flow=flow) as seekable:
         yield seekable
 
 
@@ -194,18 +201,18 @@ def _open(name: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _seekable(file: BinaryIO, signature: bytes) -> Iterator[BinaryIO]:
+def _seekable(file: BinaryIO, signature: bytes, *, flow: bool = False) -> Iterator[BinaryIO]:
     """Give the file, or what comes from a pipe, which must begin with `signature`."""
     if file.seekable():
         yield file
         return
-    start = b""
-    while len(start) < _SNIFF_BYTES and (piece := file.read(_SNIFF_BYTES - len(start))):
+    start, wanted = b"", HEADER_BYTES if flow else _SNIFF_BYTES
+    while len(start) < wanted and (piece := file.read(wanted - len(start))):
         start += piece
-    if start.startswith(_FLOWING) and not signature:
+    if (start.startswith(_FLOWING) and not signature) or (flow and _is_video(start)):
         from triode.io.files import JoinedFile
 
-        yield cast(BinaryIO, io.BufferedReader(JoinedFile(start, file)))
+        yield cast(BinaryIO, io.BufferedReader(JoinedFile(start, file), HEADER_BYTES))
         return
     if not start.startswith(signature):
         from triode.container import ContainerReader
@@ -220,6 +227,13 @@ def _seekable(file: BinaryIO, signature: bytes) -> Iterator[BinaryIO]:
                 raise LimitExceededError(f"the input is longer than {most} bytes, the most that is read from a pipe")
         spool.seek(0)
         yield cast(BinaryIO, spool)
+
+
+def _is_video(start: bytes) -> bool:
+    """Say whether a `.tri` file that begins so holds a video."""
+    from triode.container import ContainerReader, DecodeLimits, Media
+
+    return ContainerReader(io.BytesIO(start), DecodeLimits.unlimited()).head.media == Media.VIDEO
 
 
 def refuse_terminal() -> None:

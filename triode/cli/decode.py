@@ -11,7 +11,7 @@ from pathlib import Path
 
 from triode.cli import arguments
 from triode.cli.batch import convert
-from triode.cli.common import UsageError, limits_of, open_tri
+from triode.cli.common import STDIO, UsageError, limits_of, open_tri
 from triode.cli.media.audio import AudioDecoder
 from triode.cli.media.base import Conversion, DecodeOptions, Run
 from triode.cli.media.image import ImageDecoder
@@ -55,7 +55,7 @@ class DecodeTask:
 
         run = Run(job, time.perf_counter(), progress)
         job.claim(overwrite=self.options.force)
-        with open_tri(job.source) as file:
+        with open_tri(job.source, flow=job.target == STDIO and not self.options.partial) as file:
             head = read_head(file, self.options.limits)
             if head.media == Media.AUDIO:
                 return self.audio.decode(file, head, run)

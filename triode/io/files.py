@@ -31,7 +31,9 @@ class JoinedFile(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         """Read some bytes."""
-        data = self._start.read(len(buffer)) or self._rest.read(len(buffer))
+        # What there is, and no waiting for more.
+        read = getattr(self._rest, "read1", self._rest.read)
+        data = self._start.read(len(buffer)) or read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 

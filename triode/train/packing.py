@@ -1,4 +1,7 @@
-"""Frames of video as training data carries them: one tensor, six planes of half the size a frame."""
+"""Frames of video as training data carries them: one tensor, six planes of half the size a frame.
+
+The planes are the four samples of luma around each of chroma, row by row, then Cb and Cr.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,10 @@ from torch import Tensor
 
 from triode.models.base import Yuv
 
-__all__ = ["LUMA_STEPS", "PLANES", "STEPS", "normalised", "packed", "packed_planes", "samples", "unpacked"]
+__all__ = ["STEPS", "normalised", "packed", "packed_planes", "samples", "unpacked"]
 
-PLANES: Final = 6
-"""The four samples of luma around each of chroma, row by row, then Cb and Cr."""
-
-LUMA_STEPS: Final = 219.0
-"""Steps of 8-bit luma in the limited range from black to white; chroma has 224."""
-
-STEPS: Final = (LUMA_STEPS,) * 4 + (224.0,) * 2
-"""Steps of each plane in the limited range, for one unit as models see it."""
+STEPS: Final = (219.0,) * 4 + (224.0,) * 2
+"""Steps of 8-bit samples in the limited range for one unit as models see it, by plane."""
 
 _OFFSETS: Final = (16.0,) * 4 + (128.0,) * 2
 

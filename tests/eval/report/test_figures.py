@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,28 @@ def test_names_colours_and_repeats(view, tmp_path):
     assert "_a $x^2$" in text  # matplotlib writes each text as a comment beside its outlines
     again = write_figures(view, tmp_path / "two")
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
+
+
+def test_frames_over_time(tmp_path):
+    """Each codec is drawn where its rate is like that of the middle one of the subject."""
+    results = make_results(metrics=("psnr",), codecs={"ours": (0.6, 0.4), "other": (1.0, 0.01)}, items=("a", "b"))
+    psnr, sizes = (30.0, 31.5, 29.25), (900, 100, 120)
+
+    def told(m):
+        if m.item == "b":
+            return m
+        return replace(m, frame_psnr=psnr, frame_bytes=sizes if m.codec == "ours" else ())
+
+    view = make_view(replace(results, measurements=tuple(map(told, results.measurements))))
+    paths = write_figures(view, tmp_path)
+    assert [p.name for p in paths if "frames" in p.name] == ["frames-a.svg", "frames-a.png"]
+    text = (tmp_path / "frames-a.svg").read_text()
+    own = sorted((m for m in results.measurements if (m.item, m.codec) == ("a", "ours")), key=lambda m: m.bytes)
+    middle = own[len(own) // 2]
+    others = [m for m in results.measurements if (m.item, m.codec) == ("a", "other")]
+    near = min(others, key=lambda m: abs(np.log(m.bytes / middle.bytes)))
+    assert f"ours at {middle.quality:g}" in text
+    assert f"other at {near.quality:g}" in text
 
 
 def test_matplotlib_is_missing(tmp_path, monkeypatch):

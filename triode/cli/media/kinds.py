@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
-from triode.cli.common import STDIO, first_bytes, sniff
+from triode.cli.common import HEADER_BYTES, STDIO, first_bytes, sniff
 from triode.errors import CodecError
 
 if TYPE_CHECKING:
@@ -35,13 +36,15 @@ def medium_of(file: BinaryIO, name: str) -> Medium:
 
 
 def read_head(file: BinaryIO, limits: DecodeLimits) -> Head:
-    """Return what a `.tri` file says first, and go back to its beginning.
+    """Return what a `.tri` file of `open_tri` says first, and leave it to be read from its beginning.
 
     Raises:
         CodecError: The file is damaged, or exceeds the limits.
     """
     from triode.container import ContainerReader
 
+    if not file.seekable():
+        return ContainerReader(io.BytesIO(cast(io.BufferedReader, file).peek(HEADER_BYTES)), limits).head
     head = ContainerReader(file, limits).head
     file.seek(0)
     return head

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from triode.cli.common import STDIO, UsageError
 from triode.cli.media.base import Conversion, DecodeOptions, Description, Run
@@ -83,11 +83,14 @@ class VideoDecoder:
 
         options, job = self.options, run.job
         fmt = self._format(job.target)
-        size = file.seek(0, 2)
-        file.seek(0)
-        info = self._info(file)
-        file.seek(0)
-        frames = self._frames(file, info, run)
+        source = _Counted(file)
+        info = None
+        if file.seekable():
+            source.count = file.seek(0, 2)
+            file.seek(0)
+            info = self._info(file)
+            file.seek(0)
+        frames = self._frames(file if file.seekable() else cast(BinaryIO, source), info, run)
         sound = None if fmt == "y4m" else self._feed(frames)
         tally = _Tally(frames)
         with job.writing(overwrite=options.force, flow=fmt == "y4m") as out, _quiet():
@@ -101,7 +104,7 @@ class VideoDecoder:
             model=head.model,
             quality=None if point is None else point_to_quality(point),
             rate_point=point,
-            bytes=size,
+            bytes=source.count,
             payload_bytes=info.payload_bytes if info else None,
             bpp=round(info.bpp, 6) if info else None,
             kbps=round(info.kbps, 6) if info else None,
@@ -113,7 +116,7 @@ class VideoDecoder:
             gops=info.gops if info else None,
             audio="none" if frames.track is None or sound is None else _MODES[frames.track.method.name],
             concealed=list(frames.lost) if options.partial else None,
-            text=f"{tally.frames} frames, {frames.width} x {frames.height}, from {size_text(size)}{silent}"
+            text=f"{tally.frames} frames, {frames.width} x {frames.height}, from {size_text(source.count)}{silent}"
             f"{_concealed(frames)}",
             seconds=round(time.perf_counter() - run.begin, 4),
         )
@@ -163,6 +166,21 @@ class VideoDecoder:
             raise
         except CodecError:
             return None
+
+
+class _Counted:
+    """A pipe whose bytes are counted; of a file, its size."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.count = file, 0
+
+    def read(self, size: int, /) -> bytes:
+        data = self._file.read(size)
+        self.count += len(data)
+        return data
+
+    def seekable(self) -> bool:
+        return False
 
 
 class _Tally:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from triode.errors import UnsupportedError
 from triode.eval.report.data import Breakdown, MetricFacts, View
 from triode.eval.report.style import MARKERS, PALETTE
+from triode.eval.results import Measurement
 from triode.io.files import atomic_write
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ STYLE: Final[Mapping[str, Any]] = {
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
 }
 
+_CLIPS = 12  # more are not looked at one by one
 _LONG_NAME = 14  # characters; of such names no four stand side by side
 
 
@@ -54,7 +56,7 @@ def write_figures(view: View, folder: Path) -> list[Path]:
 
     Returns:
         The files: for each metric ``rd-METRIC`` and ``items-METRIC``; ``speed``; ``parts-CODEC`` of codecs that are not
-        classical; each as ``.svg`` and ``.png``.
+        classical; ``frames-ITEM`` of the first clips; each as ``.svg`` and ``.png``.
 
     Raises:
         UnsupportedError: If matplotlib is missing.
@@ -89,6 +91,9 @@ def _figures(view: View) -> Iterator[tuple[str, Figure]]:
         if view.results.codecs[one.codec].facts.kind == "classical" and one.codec != view.subject:
             continue
         yield f"parts-{_file_name(view.results.codecs[one.codec].name)}", _parts(view, one)
+    for item in view.results.items[:_CLIPS]:
+        if chosen := _alike(view, item.name):
+            yield f"frames-{_file_name(item.name)}", _frames(chosen)
 
 
 def _file_name(name: str) -> str:
@@ -214,4 +219,43 @@ def _parts(view: View, one: Breakdown) -> Figure:
     axes.grid(visible=False, axis="y")
     if math.fsum(starts) > 0:
         _legend(axes, handles, list(one.names), loc="lower right")
+    return figure
+
+
+def _alike(view: View, item: str) -> list[tuple[int, Measurement]]:
+    """Return of each codec the measurement of a clip whose rate is nearest to the middle one of the subject.
+
+    Only those with what each frame is like; none where the subject has none.
+    """
+    known = [m for m in view.results.measurements if m.item == item and m.frame_psnr]
+    names = [codec.name for codec in view.results.codecs]
+    own = sorted(m.bytes for m in known if m.codec == names[view.subject])
+    if not own:
+        return []
+    found = []
+    for place, name in enumerate(names):
+        mine = [m for m in known if m.codec == name]
+        if mine:
+            found.append((place, min(mine, key=lambda m: abs(math.log(m.bytes / own[len(own) // 2])))))
+    return found
+
+
+def _frames(chosen: list[tuple[int, Measurement]]) -> Figure:
+    """Draw what each frame of a clip takes, where the codec tells, and its quality, over time."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.8, 4.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    handles, names = [], []
+    for place, m in chosen:
+        look = {"color": PALETTE[place % len(PALETTE)], "linewidth": 1}
+        if m.frame_bytes:
+            upper.plot([8 * size / 1000 for size in m.frame_bytes], **look)
+        handles += lower.plot(m.frame_psnr, **look)
+        names.append(f"{m.codec} at {m.quality:g}")
+    upper.set_ylabel("Bits of a frame [1000]")
+    upper.set_ylim(bottom=0)
+    lower.set_ylabel("PSNR of luma [dB]")
+    lower.set_xlabel(_printable(f"Frame of {chosen[0][1].item}"))
+    _legend(figure, handles, names, loc="outside lower center", ncols=3)
     return figure

@@ -160,7 +160,7 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
         flow: (B, H, W, 2) float, as shares of half a side.
     """
     places = _grid(x.shape[2], x.shape[3], x.device) + flow
-    return F.grid_sample(x, places.to(x.dtype), padding_mode="border", align_corners=False)
+    return F.grid_sample(x.float(), places, padding_mode="border", align_corners=False)
 
 
 @lru_cache(maxsize=16)
