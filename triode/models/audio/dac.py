@@ -10,17 +10,18 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from triode.entropy.vq.factorised import FactorisedVQ
 from triode.entropy.vq.residual import ResidualVQ
-from triode.models.audio.reach import decoder_reach, encoder_reach, seen
+from triode.models.audio.chain import DecoderChain, EncoderChain
+from triode.models.audio.reach import decoder_reach, encoder_reach
 from triode.models.audio.vq_codec import VqCodec, VqConfig
 from triode.models.layers.audio.conv import weight_norm
 from triode.models.layers.audio.snake import DownBlock, Snake1d, UpBlock
 from triode.models.registry import register_model
 
-__all__ = ["DAC_16K", "DAC_24K", "Dac", "DacConfig", "DacDecoder", "DacEncoder"]
+__all__ = ["DAC_16K", "DAC_24K", "Dac", "DacConfig"]
 
 _INIT_STD = 0.02
 
@@ -91,59 +92,22 @@ DAC_16K = DacConfig(sample_rate=16000, strides=(2, 4, 5, 8), stages=12)
 """The published network at 16 kHz."""
 
 
-class DacEncoder(nn.Module):
-    """Samples (B, 1, F * hop) to features (B, D, F) with D = channels * 2**len(strides).
-
-    Args:
-        channels: Channels at the signal's rate.
-        strides: Subsampling factors.
-    """
-
-    def __init__(self, channels: int, strides: tuple[int, ...]) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [weight_norm(nn.Conv1d(1, channels, 7, padding=3))]
-        for stride in strides:
-            layers.append(DownBlock(channels, 2 * channels, stride))
-            channels *= 2
-        layers += [Snake1d(channels), weight_norm(nn.Conv1d(channels, channels, 3, padding=1))]
-        self.block = nn.Sequential(*layers)
-
-    def sees(self, first: int, last: int) -> tuple[int, int]:
-        """Return the first and last sample that features depend on."""
-        return seen(self.block, first, last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See above."""
-        y: Tensor = self.block(x)
-        return y
+def _encoder(c: DacConfig) -> EncoderChain:
+    width = c.encoder
+    layers: list[nn.Module] = [weight_norm(nn.Conv1d(1, width, 7, padding=3))]
+    for stride in c.strides:
+        layers.append(DownBlock(width, 2 * width, stride))
+        width *= 2
+    return EncoderChain(*layers, Snake1d(width), weight_norm(nn.Conv1d(width, width, 3, padding=1)))
 
 
-class DacDecoder(nn.Module):
-    """Features (B, D, F) to samples (B, 1, F * hop).
-
-    Args:
-        dim: Channels D.
-        channels: Channels at the features' rate.
-        strides: Upsampling factors.
-    """
-
-    def __init__(self, dim: int, channels: int, strides: tuple[int, ...]) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [weight_norm(nn.Conv1d(dim, channels, 7, padding=3))]
-        for stride in strides:
-            layers.append(UpBlock(channels, channels // 2, stride, exact=True))
-            channels //= 2
-        layers += [Snake1d(channels), weight_norm(nn.Conv1d(channels, 1, 7, padding=3)), nn.Tanh()]
-        self.model = nn.Sequential(*layers)
-
-    def sees(self, first: int, last: int) -> tuple[int, int]:
-        """Return the first and last frame that samples depend on."""
-        return seen(self.model, first, last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See above."""
-        y: Tensor = self.model(x)
-        return y
+def _decoder(c: DacConfig) -> DecoderChain:
+    width = c.decoder
+    layers: list[nn.Module] = [weight_norm(nn.Conv1d(c.encoder << len(c.strides), width, 7, padding=3))]
+    for stride in c.decoder_strides:
+        layers.append(UpBlock(width, width // 2, stride, exact=True))
+        width //= 2
+    return DecoderChain(*layers, Snake1d(width), weight_norm(nn.Conv1d(width, 1, 7, padding=3)), nn.Tanh())
 
 
 class Dac(VqCodec):
@@ -161,7 +125,7 @@ class Dac(VqCodec):
     def __init__(self, config: DacConfig | None = None) -> None:
         c = config or DacConfig()
         dim, hop = c.encoder << len(c.strides), math.prod(c.strides)
-        encoder, decoder = DacEncoder(c.encoder, c.strides), DacDecoder(dim, c.decoder, c.decoder_strides)
+        encoder, decoder = _encoder(c), _decoder(c)
         init_dac(encoder, decoder)
         stages = [FactorisedVQ(dim, c.codebook_size, c.codebook_dim, commitment=c.commitment) for _ in range(c.stages)]
         super().__init__(

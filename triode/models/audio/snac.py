@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from triode.entropy.vq.multiscale import MultiScaleResidualVQ
+from triode.models.audio.chain import DecoderChain, EncoderChain
 from triode.models.audio.dac import check_widths
-from triode.models.audio.reach import decoder_reach, encoder_reach, seen
+from triode.models.audio.reach import decoder_reach, encoder_reach
 from triode.models.audio.vq_codec import VqCodec, VqConfig
 from triode.models.layers.audio.conv import weight_norm
 from triode.models.layers.audio.local_attention import LocalAttention
@@ -23,7 +24,7 @@ from triode.models.layers.audio.snake import DownBlock, Snake1d, UpBlock
 from triode.models.layers.audio.streaming import Pointwise
 from triode.models.registry import register_model
 
-__all__ = ["SNAC_32K", "SNAC_44K", "NoiseBlock", "Snac", "SnacConfig", "SnacDecoder", "SnacEncoder"]
+__all__ = ["SNAC_32K", "SNAC_44K", "NoiseBlock", "Snac", "SnacConfig"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,64 +102,28 @@ class NoiseBlock(Pointwise):
         return y
 
 
-class SnacEncoder(nn.Module):
-    """Samples (B, 1, F * hop) to features (B, D, F) with D = encoder * 2**len(strides).
-
-    Args:
-        config: Widths.
-    """
-
-    def __init__(self, config: SnacConfig) -> None:
-        super().__init__()
-        width, depthwise = config.encoder, config.depthwise
-        layers: list[nn.Module] = [weight_norm(nn.Conv1d(1, width, 7, padding=3))]
-        for stride in config.strides:
-            layers.append(DownBlock(width, 2 * width, stride, width if depthwise else 1))
-            width *= 2
-        layers += [LocalAttention(width, config.window, config.head)] if config.window else []
-        layers.append(weight_norm(nn.Conv1d(width, width, 7, padding=3, groups=width if depthwise else 1)))
-        self.block = nn.Sequential(*layers)
-
-    def sees(self, first: int, last: int) -> tuple[int, int]:
-        """Return the first and last sample that features depend on."""
-        return seen(self.block, first, last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See above."""
-        y: Tensor = self.block(x)
-        return y
+def _encoder(c: SnacConfig) -> EncoderChain:
+    width = c.encoder
+    layers: list[nn.Module] = [weight_norm(nn.Conv1d(1, width, 7, padding=3))]
+    for stride in c.strides:
+        layers.append(DownBlock(width, 2 * width, stride, width if c.depthwise else 1))
+        width *= 2
+    layers += [LocalAttention(width, c.window, c.head)] if c.window else []
+    return EncoderChain(*layers, weight_norm(nn.Conv1d(width, width, 7, padding=3, groups=width if c.depthwise else 1)))
 
 
-class SnacDecoder(nn.Module):
-    """Features (B, D, F) to samples (B, 1, F * hop).
-
-    Args:
-        config: Widths.
-    """
-
-    def __init__(self, config: SnacConfig) -> None:
-        super().__init__()
-        dim, width, depthwise = config.encoder << len(config.strides), config.decoder, config.depthwise
-        layers: list[nn.Module] = [weight_norm(nn.Conv1d(dim, width, 7, padding=3))]
-        if depthwise:
-            layers = [weight_norm(nn.Conv1d(dim, dim, 7, padding=3, groups=dim)), weight_norm(nn.Conv1d(dim, width, 1))]
-        layers += [LocalAttention(width, config.window, config.head)] if config.window else []
-        for stride in config.decoder_strides:
-            half = width // 2
-            noise = NoiseBlock(half) if config.noise else None
-            layers.append(UpBlock(width, half, stride, half if depthwise else 1, exact=True, injected=noise))
-            width = half
-        layers += [Snake1d(width), weight_norm(nn.Conv1d(width, 1, 7, padding=3)), nn.Tanh()]
-        self.model = nn.Sequential(*layers)
-
-    def sees(self, first: int, last: int) -> tuple[int, int]:
-        """Return the first and last frame that samples depend on."""
-        return seen(self.model, first, last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See above."""
-        y: Tensor = self.model(x)
-        return y
+def _decoder(c: SnacConfig) -> DecoderChain:
+    dim, width = c.encoder << len(c.strides), c.decoder
+    layers: list[nn.Module] = [weight_norm(nn.Conv1d(dim, width, 7, padding=3))]
+    if c.depthwise:
+        layers = [weight_norm(nn.Conv1d(dim, dim, 7, padding=3, groups=dim)), weight_norm(nn.Conv1d(dim, width, 1))]
+    layers += [LocalAttention(width, c.window, c.head)] if c.window else []
+    for stride in c.decoder_strides:
+        half = width // 2
+        noise = NoiseBlock(half) if c.noise else None
+        layers.append(UpBlock(width, half, stride, half if c.depthwise else 1, exact=True, injected=noise))
+        width = half
+    return DecoderChain(*layers, Snake1d(width), weight_norm(nn.Conv1d(width, 1, 7, padding=3)), nn.Tanh())
 
 
 class Snac(VqCodec):
@@ -176,7 +141,7 @@ class Snac(VqCodec):
     def __init__(self, config: SnacConfig | None = None) -> None:
         c = config or SnacConfig()
         dim, hop = c.encoder << len(c.strides), math.prod(c.strides)
-        encoder, decoder, run = SnacEncoder(c), SnacDecoder(c), c.window or 1
+        encoder, decoder, run = _encoder(c), _decoder(c), c.window or 1
         super().__init__(
             c,
             encoder,
