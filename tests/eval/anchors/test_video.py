@@ -141,6 +141,28 @@ class TestEveryCoder:
         assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("name", ["x264", "x265", "svt-av1"])
+def test_bytes_of_frames(name):
+    clip = moving(frames=12)
+    y = np.concatenate([clip.y[:7], 255 - clip.y[7:, ::-1, ::-1]])
+    cut = Clip(np.ascontiguousarray(y), clip.u, clip.v, clip.rate)
+    sizes = {}
+    for options in ("", ":bframes=0"):
+        codec = create_coder(name + options, "video")
+        data = codec.encode(cut, MIDDLE[name])
+        sizes[options] = codec.frame_bytes(data)
+        assert (len(sizes[options]), sum(sizes[options])) == (12, codec.payload_bytes(data))
+    with av.open(io.BytesIO(codec.stream(data)), format=FORMS[name]) as file:
+        assert list(sizes[":bframes=0"]) == [packet.size for packet in file.demux(video=0) if packet.size]
+    if name == "x264":  # another picture takes many bytes, wherever in the stream its frame is
+        assert {*np.argsort(sizes[""])[-2:]} == {0, 7}
+
+
+def test_bytes_of_frames_that_cannot_be_told():
+    codec = coder("vvc")
+    assert codec.frame_bytes(codec.encode(moving(frames=2), 32)) == ()
+
+
 class TestOptions:
     def test_without_b_frames_the_stream_is_in_order(self):
         """Of the types of slices in the stream, B is there by default and not without B-frames (by PyAV's decoder)."""

@@ -92,6 +92,11 @@ class VideoCoder(Coder):
             bool(colour & 1),
         )
 
+    @staticmethod
+    def stream(data: bytes) -> bytes:
+        """Return the elementary stream of what :meth:`encode` returned."""
+        return data[_NOTE.size :]
+
     def payload_bytes(self, data: bytes) -> int:
         """Return the bytes of the elementary stream, parameter sets and start codes included."""
         return len(data) - _NOTE.size

@@ -143,6 +143,23 @@ class FfmpegVideoCoder(VideoCoder):
             packets[0] = _without_user_data(packets[0])
         return b"".join(packets)
 
+    def frame_bytes(self, data: bytes) -> tuple[int, ...]:
+        """Return the bytes of the packet of each frame, in the order of display; empty where they cannot be told.
+
+        What comes before a frame, such as parameter sets, or AV1's frames that are not shown, counts as a part of it.
+        """
+        sizes: list[int] = []
+        shown: list[int | None] = []
+        with open_input(io.BytesIO(self.stream(data)), "video", "video", form=self._family.form) as container:
+            for packet in container.demux(container.streams.video[0]):
+                if packet.size:
+                    packet.pts = packet.dts = len(sizes)  # decoders pass it on to the frame
+                    sizes.append(packet.size)
+                with typed_errors("video"):
+                    shown += [frame.pts for frame in packet.decode()]
+        places = [place for place in shown if place is not None]
+        return tuple(sizes[place] for place in places) if sorted(places) == list(range(len(sizes))) else ()
+
     def _decode(self, data: bytes, width: int, height: int) -> ClipPlanes:
         with open_input(io.BytesIO(data), "video", "video", form=self._family.form) as container:
             stream = container.streams.video[0]

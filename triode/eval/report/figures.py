@@ -254,7 +254,7 @@ def _frames(chosen: list[tuple[int, Measurement]]) -> Figure:
         handles += lower.plot(m.frame_psnr, **look)
         names.append(f"{m.codec} at {m.quality:g}")
     upper.set_ylabel("Bits of a frame [1000]")
-    upper.set_ylim(bottom=0)
+    upper.set_ylim(0, 1.08 * max((8 * max(m.frame_bytes) / 1000 for _, m in chosen if m.frame_bytes), default=1))
     lower.set_ylabel("PSNR of luma [dB]")
     lower.set_xlabel(_printable(f"Frame of {chosen[0][1].item}"))
     _legend(figure, handles, names, loc="outside lower center", ncols=3)
