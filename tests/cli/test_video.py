@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from fractions import Fraction
@@ -321,6 +322,15 @@ class TestRange:
         assert 0 < len(part) < len(whole) / 2
         assert part == whole[(first := whole.index(part[0])) : first + len(part)]
 
+    def test_sound_that_is_not_wanted_is_not_kept(self, videos, folder, monkeypatch):
+        """Hours of it would fill the memory."""
+        make_film("clip.mp4", 24, seconds=0.8)
+        taken, real = [], ClipFrames.take_packets
+        monkeypatch.setattr(ClipFrames, "take_packets", lambda self: taken.append(real(self)) or taken[-1])
+        assert encode(videos, "clip.mp4", "--gop", "6", "--verify").code == 0
+        assert videos("decode", "clip.tri", "-o", "clip.y4m").code == 0
+        assert sum(map(len, taken)) == 2 * len(packets("clip.mp4"))
+
     def test_damage_elsewhere_does_not_matter(self, videos, coded, whole):
         break_unit(coded, 2)
         assert videos("decode", coded, "-o", "a.mkv").code == 3
@@ -586,6 +596,16 @@ class TestStandardStreams:
         for end in (9, 12, 60, 400, 5000):
             result = encode(videos, "-", "-o", "a.tri", stdin=Path("clip.y4m").read_bytes()[:end])
             assert (result.code, Path("a.tri").exists()) == (3, False)
+
+    def test_a_pipe_with_a_name(self, videos, coded, folder):
+        """It can be read once: nothing is taken from it to name the output."""
+        os.mkfifo("a.tri")
+        data = coded.read_bytes()
+        feeder = threading.Thread(target=lambda: Path("a.tri").write_bytes(data), daemon=True)
+        feeder.start()
+        [found] = videos("decode", "a.tri", "--output-dir", "out", "--json").objects
+        feeder.join(60)
+        assert "'.png'; known are .mkv" in found["error"]
 
     def test_to_a_terminal(self, videos, coded):
         assert encode(videos, "clip.y4m", "-o", "-", terminal=True).code == 2

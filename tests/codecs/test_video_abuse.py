@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from abuse import corrupt
 from abuse.attacks import all_attacks, valid_files, valid_sounds, valid_videos
-from abuse.samples import Identity
+from abuse.samples import Identity, chunk, data
 from models.clip_source import cut
 from models.tiny_video import moving_clip, tiny_video
 
@@ -102,6 +102,16 @@ class TestOneGroup:
         damaged = flipped(DATA[3] + 40)[: FILE.index(b"indx")]  # nothing says that there was more
         assert same(CODEC.decode(damaged, conceal=True), cut(WHOLE, 0, 12))
 
+    def test_partial_with_a_number_that_is_made_up(self):
+        """More groups cannot be lost than frames are, and none are told of."""
+        first, second, *_ = ContainerReader(io.BytesIO(FILE)).units()
+        far = dataclasses.replace(second, index=3_000_000)
+        made = [data(u.index, rate=u.rate_point, crc=u.symbols_crc32, payload=u.payload) for u in (first, far)]
+        file = FILE[: DATA[0]] + b"".join(chunk(b"DATA", payload) for payload in made)
+        frames = CODEC.frames(file, conceal=True)
+        assert sum(clip.frames for clip in frames) == 4
+        assert frames.lost == []
+
     def test_partial_of_nothing(self):
         damaged = bytearray(FILE)
         for place in DATA:
@@ -149,9 +159,9 @@ def test_attacks_on_the_container():
         for ask in (CODEC.decode, CODEC.verify, CODEC.info):
             with pytest.raises(CodecError):
                 pytest.fail(f"{attack.name}: {ask(attack.data)}")
-    for name, data in (*valid_files(WHO), *valid_sounds(WHO), *valid_videos(WHO)):
+    for name, file in (*valid_files(WHO), *valid_sounds(WHO), *valid_videos(WHO)):
         with pytest.raises(CodecError):  # other media, or units of bytes that no entropy coder wrote
-            pytest.fail(f"{name}: {CODEC.decode(data)}")
+            pytest.fail(f"{name}: {CODEC.decode(file)}")
 
 
 def test_cut_anywhere():

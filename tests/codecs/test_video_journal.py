@@ -1,6 +1,7 @@
 """Encodings that are stopped and go on, and encodings at a bit rate."""
 
 import io
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -12,10 +13,10 @@ from models.tiny_video import TinyVideo, moving_clip, tiny_video
 from triode.codecs.rate_control import OVERHEAD, LeakyBucket
 from triode.codecs.video import VideoCodec
 from triode.codecs.video_journal import Entry, VideoJournal
-from triode.codecs.video_sound import TriodeSoundOfVideo
+from triode.codecs.video_sound import CopiedSound, TriodeSoundOfVideo
 from triode.container import ContainerReader, Unit
 from triode.errors import UnsupportedError
-from triode.media import Clip
+from triode.media import Clip, SoundPacket
 
 CODEC = VideoCodec(tiny_video(), gop=5)
 CLIP = moving_clip(32, scenes=[13])
@@ -108,6 +109,41 @@ def test_another_encoding_is_refused(tmp_path):
     assert CODEC.encode(CLIP, quality=40, journal=journal).resumed == 4
 
 
+class Packets:
+    """Packets of a track that is copied, the last of them after the frames."""
+
+    tick, lead, header = Fraction(1, 1000), 0, b"a track"
+
+    def __init__(self, other=None):
+        self.left = [SoundPacket(100 * n, 100, b"other" if n == other else b"packet") for n in range(20)]
+
+    def until(self, seconds):
+        found = [p for p in self.left if seconds is None or p.time * self.tick < seconds]
+        self.left = self.left[len(found) :]
+        return found
+
+
+@pytest.mark.parametrize("after", [4, 7])
+def test_another_sound_is_refused(tmp_path, after):
+    def encode(other=None, **more):
+        sound = CopiedSound(Packets(other))
+        return CODEC.encode(Source(CLIP, CLIP.frames), quality=40, sound=sound, journal=tmp_path / "j", **more)
+
+    def stop(_):
+        calls.append(1)
+        if len(calls) == after:
+            raise StopError
+
+    calls, whole = [], CODEC.encode(CLIP, quality=40, sound=CopiedSound(Packets())).data
+    with pytest.raises(StopError):
+        encode(progress=stop)
+    for other in [0, 3, *([19] if after == 7 else [])]:
+        with pytest.raises(UnsupportedError, match=r"other sound: group \d, frames .* differs"):
+            encode(other)
+    again = encode()
+    assert (again.data, again.resumed) == (whole, after)
+
+
 def test_other_files_are_left_alone(tmp_path):
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(b"\xff\xd8\xff" * 50)
@@ -123,6 +159,21 @@ def test_journal_keeps_entries_in_order(tmp_path):
             journal.add(entry)
     with VideoJournal(tmp_path / "j", b"d" * 32) as journal:
         assert journal.entries == tuple(entries)
+
+
+def test_nonsense_behind_the_entries_takes_no_memory(tmp_path):
+    entry = Entry(Unit(0, 5, 7, b"unit"), 3, 9)
+    with VideoJournal(tmp_path / "j", b"d" * 32) as journal:
+        journal.add(entry)
+    with (tmp_path / "j").open("ab") as file:
+        file.write(b"\xff" * 40)
+    tracemalloc.start()
+    try:
+        with VideoJournal(tmp_path / "j", b"d" * 32) as journal:
+            assert journal.entries == (entry,)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
 
 
 class TestRate:
@@ -147,6 +198,9 @@ class TestRate:
     def test_more_than_the_model_can_use(self):
         result = CODEC.encode(CLIP, kbps=1e6)
         assert result.data == CODEC.encode(CLIP, quality=100).data
+
+    def test_more_than_numbers_hold(self):
+        assert CODEC.encode(moving_clip(2), kbps=1e308).quality == 100
 
     def test_savings_leak(self):
         bucket = LeakyBucket(1000, seconds=2)

@@ -264,6 +264,8 @@ class TestFile:
                 list(ContainerReader(io.BytesIO(FILE), limits).units())
         with pytest.raises(LimitExceededError, match="max_units"):
             ContainerReader(io.BytesIO(FILE), DecodeLimits(max_units=2)).spans()
+        with pytest.raises(LimitExceededError, match="max_frames"):
+            ContainerReader(io.BytesIO(FILE), DecodeLimits(max_frames=5)).spans()
 
     def test_every_bit_flipped(self):
         for place in range(len(FILE) * 8):

@@ -1,14 +1,17 @@
 """Packets of sound out of video files, and into others."""
 
 import io
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 from models.movies import movie
+from models.tiny_video import moving_clip
 
 from triode.errors import BitstreamError, CodecError, UnsupportedError
 from triode.io.tracks import PacketReader
 from triode.io.video import ClipReader, read_clip, write_clip
+from triode.media import Clip
 
 av = pytest.importorskip("av")
 MOVIE = movie()
@@ -77,6 +80,15 @@ class TestReading:
         with PacketReader(path) as reader:
             assert len(reader.until(None)) == len(packets(MOVIE))
 
+    def test_a_codec_that_is_not_known(self):
+        data = movie(3, fmt="matroska", sound="pcm_s16le", seconds=0.1)
+        reader = Feed(data)
+        with pytest.raises(UnsupportedError, match="does not know the codec of the sound"):
+            PacketReader(io.BytesIO(data.replace(b"A_PCM/INT/LIT", b"A_XYZ/INT/LIT")))
+        reader.header = reader.header.replace(b"A_PCM/INT/LIT", b"A_XYZ/INT/LIT")
+        with pytest.raises(UnsupportedError, match="does not know the codec of the sound"):
+            write_clip(io.BytesIO(), read_clip(io.BytesIO(data)), "mkv", reader)
+
     def test_no_sound(self):
         with pytest.raises(UnsupportedError, match="no sound"):
             PacketReader(io.BytesIO(movie(sound=None)))
@@ -139,6 +151,45 @@ class TestTimes:
         clip, out = read_clip(io.BytesIO(data)), io.BytesIO()
         write_clip(out, clip, fmt)
         assert read_clip(io.BytesIO(out.getvalue())).times == clip.times
+
+    @pytest.mark.parametrize("rate", [Fraction(25), Fraction(24000, 1001), Fraction(299_997_003, 9_999_991)])
+    @pytest.mark.parametrize("fmt", ["mkv", "mp4"])
+    def test_of_parts_are_written(self, fmt, rate):
+        """The first part does not tell that frames of later ones come at uneven times."""
+        clip, out = moving_clip(6, 48, 32), io.BytesIO()
+        times = (*(n / rate for n in range(3)), *(3 / rate + Fraction(n, 100) for n in range(3)))
+        parts = [
+            Clip(clip.y[:3], clip.u[:3], clip.v[:3], rate),
+            Clip(clip.y[3:], clip.u[3:], clip.v[3:], rate, times=times[3:]),
+        ]
+        write_clip(out, parts, fmt)
+        found = read_clip(io.BytesIO(out.getvalue())).times
+        assert max(abs(a - b) for a, b in zip(found, times, strict=True)) < Fraction(1, 900)
+
+    @pytest.mark.parametrize("fmt", ["mkv", "mp4"])
+    def test_even_ones_of_parts_stay_even(self, fmt):
+        clip, out = moving_clip(6, 48, 32), io.BytesIO()
+        rate = Fraction(24000, 1001)
+        parts = [Clip(clip.y[n : n + 3], clip.u[n : n + 3], clip.v[n : n + 3], rate) for n in (0, 3)]
+        write_clip(out, parts, fmt)
+        found = read_clip(io.BytesIO(out.getvalue()))
+        assert (found.times, found.rate) == (None, rate)
+
+    @pytest.mark.parametrize("fmt", ["mkv", "mp4"])
+    @pytest.mark.parametrize(
+        "facts",
+        [
+            {"rate": Fraction(4294967291, 4294967279)},
+            {"rate": Fraction(1, 4294967291)},
+            {"aspect": Fraction(4294967291, 4294967279)},
+            {"times": (Fraction(0), Fraction(2**60))},
+        ],
+    )
+    def test_numbers_that_containers_do_not_hold(self, fmt, facts):
+        clip = replace(moving_clip(2, 48, 32), **facts)
+        for given in (clip, [clip]):
+            with pytest.raises(UnsupportedError, match="does not hold numbers as large"):
+                write_clip(io.BytesIO(), given, fmt)
 
     def test_skipped_frames_count(self):
         data = movie(8, fmt="matroska", sound=None, stamps=self.STAMPS, clock=Fraction(1, 1000))

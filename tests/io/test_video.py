@@ -2,6 +2,7 @@ import contextlib
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -79,6 +80,11 @@ class TestRoundTrip:
     def test_rate_and_colours(self, rate, matrix, full):
         clip = noise(16, 16, 3, rate, matrix, full)
         assert_same(read_clip(io.BytesIO(written(clip))), clip)
+
+    @pytest.mark.parametrize("fmt", ["mp4", "y4m"])
+    def test_shape_of_pixels(self, fmt):
+        clip = replace(noise(6, 4, 1), aspect=Fraction(16, 11))
+        assert read_clip(io.BytesIO(written(clip, fmt))).aspect == Fraction(16, 11)
 
     def test_y4m_is_what_its_description_says(self):
         clip = noise(5, 3, 2, full=True)

@@ -18,6 +18,7 @@ from triode.io.video_writing import write_clip
 from triode.media import Clip
 from triode.train.clip_cache import ClipCache, build_clip_cache
 from triode.train.clips import ClipBatches, ClipFolder, Stage, stages_of
+from triode.train.images import ImageFolder
 
 STAGES = [
     {"until": 0.5, "frames": 2, "crop": 16, "batch": 3},
@@ -235,6 +236,10 @@ class TestFolder:
         assert not torch.equal(made, real)
         assert data.motion is not None
         assert torch.equal(made[0], data.motion.clip(_after_one_draw(0, 0, 0), 2, 16))
+        split = ImageFolder(str(photos), str(tmp_path / "cache"))
+        split.setup("fit")
+        assert data.motion.images.tolist() == split.training_images
+        assert not set(data.motion.images) & set(split.validation_images)
 
     def test_crops_larger_than_clips(self, folder, tmp_path):
         with pytest.raises(ValueError, match=r"40 pixels.*c\.mkv"):

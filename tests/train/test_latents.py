@@ -206,6 +206,17 @@ class TestRates:
         assert losses[0] != losses[1]
         assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
+    def test_latents_of_another_model_of_images(self, folder):
+        """The checkpoint is named twice; where the two differ, the rates would mean nothing."""
+        net, data = self.module(), latent_folder(folder)
+        net.model.load_image({n: t.half().float() for n, t in float_state(tiny_model()).items()})
+        net.trainer = SimpleNamespace(datamodule=data)
+        net.on_fit_start()
+        data.image = folder.parent / "other.safetensors"
+        save(data.image, seed=1)
+        with pytest.raises(ModelMismatchError, match="another model of images"):
+            net.on_fit_start()
+
     def test_models_without_rates(self):
         with pytest.raises(ValueError, match="rates of latents"):
             LatentRates(model="ssf2020", config={"N": 8, "M": 8})

@@ -43,7 +43,8 @@ def span(text: str) -> Span:
     stop = _place(second) if second else None
     if not colon or start is None or (second and stop is None):
         raise argparse.ArgumentTypeError(
-            f"must be A:B, each a time such as 10s, 1m30s or 250ms, a number of samples, or nothing, got {text!r}"
+            "must be A:B, each a time such as 10s, 1m30s or 250ms, a number of samples or frames, or nothing, "
+            f"got {text!r}"
         )
     if stop is not None and type(start) is type(stop) and stop <= start:
         raise argparse.ArgumentTypeError(f"must end after it begins, got {text!r}")

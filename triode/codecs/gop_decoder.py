@@ -15,7 +15,6 @@ from triode.models.base import FrameStep, ImageModel, VideoLatent, VideoModel
 
 __all__ = ["decode_frames", "decode_symbols", "decoding_memory"]
 
-_WORK_BYTES = 150
 _LATENT_BYTES = 8
 
 
@@ -25,7 +24,8 @@ def decoding_memory(model: VideoModel | ImageModel, head: VideoHead) -> int:
     These are what the networks need for one frame, and the latents of a group of as many frames as `HEAD` allows.
     """
     area = (head.width + model.multiple) * (head.height + model.multiple)
-    return area * (_WORK_BYTES + _LATENT_BYTES * head.most_frames)
+    work = model.frame_bytes if isinstance(model, VideoModel) else VideoModel.frame_bytes
+    return area * (work + _LATENT_BYTES * head.most_frames)
 
 
 @torch.inference_mode()

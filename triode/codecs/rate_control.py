@@ -22,6 +22,7 @@ _SLOPE: Final = 0.05
 _STEEPEST: Final = (0.02, 0.15)
 _TRIES: Final = 6
 _HORIZON: Final = 4.0
+_FASTEST: Final = 1e15
 
 
 class LeakyBucket:
@@ -34,7 +35,8 @@ class LeakyBucket:
     """
 
     def __init__(self, rate: float, spent: int = 0, seconds: float = 10.0) -> None:
-        self.rate, self._size = rate, rate * seconds
+        self.rate = min(rate, _FASTEST)
+        self._size = self.rate * seconds
         self.saved = -float(spent)
         self._slope, self._point = _SLOPE, 20
         self._known: float | None = None  # log of bytes a second at the last point

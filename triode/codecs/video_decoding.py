@@ -287,7 +287,9 @@ class VideoDecoding:
                 raise
             except CodecError:
                 continue
-            if span.first < number or span.start - time < span.first - number:
+            missing = span.first - number
+            # Every frame lasts a tick, and every group has a frame: numbers that say otherwise are made up.
+            if missing < 0 or span.start - time < missing or unit.index - following > missing:
                 continue
             self.lost += range(following, unit.index)
             for filler in self._fill(last or frames[0][2], number, time, span.first, span.start):

@@ -17,7 +17,17 @@ from triode.codecs.rate_control import OVERHEAD, LeakyBucket
 from triode.codecs.search import point_to_quality
 from triode.codecs.video_journal import Entry, VideoJournal, fingerprint
 from triode.codecs.video_sound import SoundOfVideo
-from triode.container import ContainerWriter, Head, MetadataKind, Unit, pack_packets, pack_track
+from triode.container import (
+    ContainerWriter,
+    Head,
+    MetadataKind,
+    Packet,
+    TrackMethod,
+    Unit,
+    pack_packets,
+    pack_track,
+    unpack_video_unit,
+)
 from triode.container.video import GopSpan, read_span
 from triode.errors import UnsupportedError
 from triode.media import Clip
@@ -174,7 +184,7 @@ class VideoEncoding:
 
     def _prepared(self, gop: Gop, *, last: bool) -> Gop:
         end = None if last else gop.end * self._video.tick
-        self._sounds[gop.index] = b"" if self._sound is None else pack_packets(self._sound.until(end))
+        self._sounds[gop.index] = b"" if self._sound is None else self._packed(self._sound.until(end))
         times = accumulate(gop.durations[:-1], initial=gop.start)
         self._prints[gop.index] = fingerprint(zip(times, gop.frames, strict=True))
         return gop
@@ -182,14 +192,26 @@ class VideoEncoding:
     def _pass_over(self, frames: Iterator[tuple[int, Planes]], entry: Entry) -> GopSpan:
         """Take what a journal has of the source."""
         span = read_span(entry.unit.payload, self._video)
+        where = f"group {entry.unit.index}, frames {span.first} to {span.stop - 1}, differs; remove it first"
         if fingerprint(islice(frames, span.frames)) != entry.source:
-            raise UnsupportedError(
-                f"the journal was made of other frames: group {entry.unit.index}, frames {span.first} to "
-                f"{span.stop - 1}, differs; remove it first"
-            )
-        if self._sound is not None:
-            self._sound.until(span.end * self._video.tick)
+            raise UnsupportedError(f"the journal was made of other frames: {where}")
+        if self._sound is None:
+            return span
+        packets = self._sound.until(span.end * self._video.tick)
+        # What a model makes of samples may depend on how many threads there are; packets that are copied do not.
+        if self._sound.track.method is TrackMethod.COPIED:
+            kept = unpack_video_unit(entry.unit.payload, self._video).sound
+            # With the last group goes all the sound that is left.
+            if self._packed(packets) != kept and self._packed([*packets, *self._sound.until(None)]) != kept:
+                raise UnsupportedError(f"the journal was made of other sound: {where}")
         return span
+
+    @staticmethod
+    def _packed(packets: list[Packet]) -> bytes:
+        try:
+            return pack_packets(packets)
+        except ValueError as error:
+            raise UnsupportedError(f"the sound of this video cannot be held: {error}") from error
 
     def _write(
         self, writer: ContainerWriter, bucket: LeakyBucket | None, done: _Tally, entry: Entry, span: GopSpan

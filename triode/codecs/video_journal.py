@@ -110,8 +110,11 @@ class VideoJournal:
 
     def _read(self) -> Iterator[tuple[Entry, int]]:
         """Yield the whole entries, each with where it ends."""
+        whole = os.fstat(self._file.fileno()).st_size
         while len(fields := self._file.read(struct.calcsize(_FIELDS))) == struct.calcsize(_FIELDS):
             length, size, source = struct.unpack(_FIELDS, fields)
+            if length > whole - self._file.tell():
+                return  # torn, or nonsense that a power cut left, for which there may be no memory
             try:
                 unit = unpack_packet(self._file.read(length))
             except CodecError:

@@ -75,7 +75,15 @@ class CopiedSound:
     def until(self, seconds: Fraction | None) -> list[Packet]:
         """Return the next packets."""
         packets = self._source.until(seconds)
-        return [Packet(max(p.time + self._lead, 0), max(p.duration, 0), p.data) for p in packets]
+        try:
+            return [Packet(max(p.time + self._lead, 0), _known(p.duration), p.data) for p in packets]
+        except ValueError as error:
+            raise UnsupportedError(f"the sound of this video cannot be held: {error}") from error
+
+
+def _known(duration: int) -> int:
+    """Return a duration that the format holds, 0 where it is none."""
+    return duration if 0 <= duration <= _MOST_LEAD else 0
 
 
 class TriodeSoundOfVideo:

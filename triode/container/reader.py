@@ -216,5 +216,6 @@ class ContainerReader:
         if not isinstance(self.head.body, VideoHead):
             return unpack_index(chunks.payload(header), done.units, index_at)
         entries = unpack_gop_index(chunks.payload(header), done.units, index_at)
+        self._limits.check_frames(entries[-1][1].stop)
         self._spans = tuple(span for _, span in entries)
         return tuple(offset for offset, _ in entries)

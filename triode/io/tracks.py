@@ -57,7 +57,7 @@ class PacketReader:
             if not container.streams.audio:
                 raise NoSoundError("there is no sound in this video")
             stream = container.streams.audio[0]
-            self.codec = stream.codec_context.name
+            self.codec = _codec_of(stream)
             self.tick = Fraction(stream.time_base or Fraction(1, stream.rate))
             self._packets = self._demux(container, stream)
             with typed_errors("sound of the video"):
@@ -129,9 +129,9 @@ class PacketWriter:
         if not self._template.streams.audio:
             raise BitstreamError("the sound track's header has no sound")
         track = self._template.streams.audio[0]
-        context = track.codec_context
+        context, name = track.codec_context, _codec_of(track)
         try:
-            if context.name.startswith("pcm_") and context.channels <= len(LAYOUTS):
+            if name.startswith("pcm_") and context.channels <= len(LAYOUTS):
                 # Matroska does not say where the channels are heard, and MP4 wants to know it of PCM.
                 layout = LAYOUTS[context.channels - 1]
                 self._stream = container.add_stream(context.name, rate=context.sample_rate, layout=layout)
@@ -156,13 +156,26 @@ class PacketWriter:
 
 
 def first_frame(container: Any) -> Fraction:
-    """Return when the first frame of the video is shown, in seconds of the file."""
+    """Return when the first frame of the video is shown, in seconds of the file.
+
+    Raises:
+        CodecError: If the file is damaged.
+    """
     stream = container.streams.video[0]
-    for packet in container.demux(stream):
-        if packet.pts is not None:
-            start = stream.start_time if stream.start_time is not None else packet.pts
-            return Fraction(start * stream.time_base)
+    with typed_errors("video"):
+        for packet in container.demux(stream):
+            if packet.pts is not None:
+                start = stream.start_time if stream.start_time is not None else packet.pts
+                return Fraction(start * stream.time_base)
     return Fraction(0)
+
+
+def _codec_of(stream: Any) -> str:
+    """Return FFmpeg's name of the codec of a stream."""
+    if stream.codec_context is None:
+        raise UnsupportedError("this FFmpeg does not know the codec of the sound, so it cannot be copied")
+    name: str = stream.codec_context.name
+    return name
 
 
 def _header(av: Any, stream: Any, first: SoundPacket) -> bytes:

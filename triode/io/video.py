@@ -123,7 +123,8 @@ class ClipReader:
             self.tick = Fraction(stream.time_base or 1 / self.rate)
             self.primaries = int(self._next.color_primaries) or 2
             self.transfer = int(self._next.color_trc) or 2
-            aspect = Fraction(stream.codec_context.sample_aspect_ratio or 1) or Fraction(1)
+            # What the container says goes before what the codec does, if either says anything.
+            aspect = Fraction(stream.sample_aspect_ratio or 1)
             self.aspect = 1 / aspect if self._turns % 2 else aspect
             self._clock = _Clock(self.rate, self.tick)
             self.format = f"{container.format.name} {stream.codec_context.name} {self._next.format.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -25,6 +26,8 @@ __all__ = ["COLORSPACES", "FULL", "LIMITED", "SoundFeed", "find_format", "planes
 COLORSPACES: Final = {"bt709": 1, "bt601": 5}
 FULL, LIMITED = 2, 1
 _SLICED_SIZE: Final = 64
+_FINE: Final = Fraction(1, 90_000)
+_MOST: Final = (1 << 31) - 1
 _FORMATS: Final = {"mkv": "matroska", "mp4": "mp4", "y4m": "y4m"}
 
 
@@ -80,7 +83,11 @@ def write_clip(
         else:
             av = import_av("video")
             try:
-                _write_av(file, first, parts, kind, sound)
+                clock = _clock_of(first) if isinstance(clips, Clip) else _fine_clock_of(first)
+                _write_av(file, first, parts, kind, sound, clock)
+            except OverflowError as error:
+                said = f"{first.rate} frames a second, pixels of {first.aspect}, or times"
+                raise UnsupportedError(f"{kind} does not hold numbers as large as this video's: {said}") from error
             except av.FFmpegError as error:  # those of the file itself are others
                 raise UnsupportedError(f"{kind} does not take this video with its sound: {error.strerror}") from error
 
@@ -129,7 +136,8 @@ def _alike(parts: Iterable[Clip]) -> Iterator[Clip]:
 def _write_y4m(file: BinaryIO, first: Clip, rest: Iterator[Clip]) -> None:
     colour = "FULL" if first.full_range else "LIMITED"
     rate = f"F{first.rate.numerator}:{first.rate.denominator}"
-    head = f"YUV4MPEG2 W{first.width} H{first.height} {rate} Ip A1:1 C420mpeg2 XCOLORRANGE={colour}\n"
+    shape = f"A{first.aspect.numerator}:{first.aspect.denominator}"
+    head = f"YUV4MPEG2 W{first.width} H{first.height} {rate} Ip {shape} C420mpeg2 XCOLORRANGE={colour}\n"
     file.write(head.encode("ascii"))
     part: Clip | None = first
     while part is not None:
@@ -138,12 +146,14 @@ def _write_y4m(file: BinaryIO, first: Clip, rest: Iterator[Clip]) -> None:
         part = next(rest, None)
 
 
-def _write_av(file: BinaryIO, first: Clip, rest: Iterator[Clip], form: str, sound: SoundFeed | None) -> None:
+def _write_av(
+    file: BinaryIO, first: Clip, rest: Iterator[Clip], form: str, sound: SoundFeed | None, clock: Fraction
+) -> None:
     av = import_av("video")
     # No random identifiers: the same clip makes the same file.
     with ExitStack() as stack:
         container = stack.enter_context(av.open(file, "w", format=form, options={"fflags": "+bitexact"}))
-        stream = _lossless(container, first, form)
+        stream = _lossless(container, first, form, clock)
         tracks = None if sound is None else PacketWriter(container, sound.header, sound.tick)
         if tracks is not None:
             stack.callback(tracks.close)
@@ -167,8 +177,8 @@ def _write_av(file: BinaryIO, first: Clip, rest: Iterator[Clip], form: str, soun
             tracks.write(sound.take())
 
 
-def _lossless(container: Any, clip: Clip, form: str) -> Any:
-    """Add a stream for a clip."""
+def _lossless(container: Any, clip: Clip, form: str, clock: Fraction) -> Any:
+    """Add a stream for a clip whose times are given by a clock."""
     codec = "ffv1" if form == "matroska" else "libx264"
     try:
         stream = container.add_stream(codec, rate=clip.rate)
@@ -186,10 +196,18 @@ def _lossless(container: Any, clip: Clip, form: str) -> Any:
     context.color_range = FULL if clip.full_range else LIMITED
     context.color_primaries, context.color_trc = clip.primaries, clip.transfer
     context.sample_aspect_ratio = clip.aspect
-    context.time_base = _clock_of(clip)
+    context.time_base = clock
     return stream
 
 
 def _clock_of(clip: Clip) -> Fraction:
     """Return the clock that a clip is encoded by: that of its rate, or a finer one where frames come at other times."""
-    return 1 / clip.rate if clip.times is None else Fraction(1, 90_000)
+    return 1 / clip.rate if clip.times is None else _FINE
+
+
+def _fine_clock_of(first: Clip) -> Fraction:
+    """Return a clock for a clip in parts: of its rate or a multiple, as frames of later parts may come at any time."""
+    if first.times is not None:
+        return _FINE
+    clock = 1 / (first.rate * math.ceil(1 / (first.rate * _FINE)))
+    return clock if clock.denominator <= _MOST else _FINE

@@ -258,12 +258,14 @@ class VideoModel(nn.Module, ABC):
         stride: Luma samples that one latent element spans, each way.
         multiple: Sides of luma must be multiples of this, an even number.
         kinds: Kinds of frames that the model codes; intra frames always.
+        frame_bytes: Bytes that making a frame takes for each sample of luma, latents aside, on the safe side.
     """
 
     config: Any
     stride: int
     multiple: int
     kinds: frozenset[FrameKind]
+    frame_bytes: int = 150
 
     @abstractmethod
     def forward(self, frames: Sequence[Yuv], q: Tensor) -> VideoOutput:

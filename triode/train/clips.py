@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from triode.train.clip_cache import ClipCache, build_clip_cache
+from triode.train.holdout import held_back
 from triode.train.images import ImageFolder
 from triode.train.motion import PhotoMotion
 from triode.train.packing import packed_planes
@@ -236,11 +237,8 @@ class ClipFolder(L.LightningDataModule):
             ValueError: If a clip is smaller than the crops.
         """
         self.cache = build_clip_cache(self.folder, self.cache_dir)
-        everything = range(len(self.cache))
-        candidates = [i for i in everything if Path(self.cache.names[i]).parts[0] != self.training_only]
-        self.validation_clips = candidates[self.holdout - 1 :: self.holdout] or [0]
-        kept = set(self.validation_clips)
-        self.training_clips = [i for i in everything if i not in kept] or [0]
+        self.validation_clips = held_back(self.cache.names, self.holdout, self.training_only)
+        self.training_clips = sorted({*range(len(self.cache))} - {*self.validation_clips}) or [0]
         for clips, crop in (
             (self.training_clips, max(stage.crop for stage in self.stages)),
             (self.validation_clips, self.validation.crop),

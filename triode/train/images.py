@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from triode.errors import UnsupportedError
 from triode.io.files import atomic_path
+from triode.train.holdout import held_back
 from triode.train.remaining import Remaining
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm"}
@@ -229,11 +230,8 @@ class ImageFolder(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Map the cache and split it."""
         self.cache = build_cache(self.folder, self.cache_dir)
-        everything = range(len(self.cache))
-        candidates = [i for i in everything if Path(self.cache.names[i]).parts[0] != self.training_only]
-        self.validation_images = candidates[self.holdout - 1 :: self.holdout] or [0]
-        kept = set(self.validation_images)
-        self.training_images = [i for i in everything if i not in kept] or [0]
+        self.validation_images = held_back(self.cache.names, self.holdout, self.training_only)
+        self.training_images = sorted({*range(len(self.cache))} - {*self.validation_images}) or [0]
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Return the loader of training crops; after a resume it begins where the run had stopped."""

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from triode.errors import ModelMismatchError
@@ -25,7 +25,7 @@ from triode.io.files import atomic_path
 from triode.models.base import ImageModel
 from triode.models.registry import create_model
 from triode.models.video.colour import yuv_to_rgb
-from triode.train.checkpoint import load_float_state, load_small_checkpoint
+from triode.train.checkpoint import float_state, load_float_state, load_small_checkpoint
 from triode.train.clips import ClipBatches, ClipFolder
 from triode.train.exact import integer_networks
 from triode.train.packing import normalised, unpacked
@@ -298,5 +298,15 @@ class LatentRates(VideoRateDistortion):
             self.log(name, value.mean(), batch_size=len(bpp))
 
     def on_fit_start(self) -> None:
-        """Start the clock."""
+        """Start the clock; check that the latents are of the model's own model of images.
+
+        Raises:
+            ModelMismatchError: If they are of another.
+        """
         self.fit_begun = time.monotonic()
+        data, own = getattr(self.trainer, "datamodule", None), getattr(self.model, "image", None)
+        if not isinstance(data, LatentFolder) or not isinstance(own, nn.Module):
+            return
+        given, held = load_small_checkpoint(data.image)[0], float_state(own)
+        if given.keys() != held.keys() or not all(torch.equal(held[n].cpu(), t) for n, t in given.items()):
+            raise ModelMismatchError(f"The latents are of another model of images than the one inside: {data.image}")

@@ -19,6 +19,7 @@ from triode.codecs.resample import resample
 from triode.errors import CodecError, UnsupportedError
 from triode.io.audio import READABLE, read_sound
 from triode.io.files import atomic_path
+from triode.train.holdout import held_back
 from triode.train.remaining import Remaining
 
 _FULL = 32767
@@ -255,8 +256,7 @@ class SoundFolder(L.LightningDataModule):
         """Map the cache and split it by file."""
         self.cache = build_sound_cache(self.folder, self.cache_dir, self.rate)
         files = sorted(set(self.cache.names))
-        candidates = [name for name in files if Path(name).parts[0] != self.training_only]
-        kept = set(candidates[self.holdout - 1 :: self.holdout] or files[:1])
+        kept = {files[i] for i in held_back(files, self.holdout, self.training_only)}
         heard = [i for i in range(len(self.cache)) if self.cache.lengths[i]]
         self.validation_recordings = [i for i in heard if self.cache.names[i] in kept] or heard[:1]
         self.training_recordings = [i for i in heard if self.cache.names[i] not in kept] or heard[:1]

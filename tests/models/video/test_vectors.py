@@ -156,6 +156,14 @@ class TestSearch:
         ]
         assert rates[0] > rates[1] > rates[2]
 
+    def test_stays_within_what_the_coder_holds(self):
+        """Vectors that follow those before grow no further than the decoder lets them."""
+        reference, before = picture(16, 2304), torch.tensor([4096, 0]).view(1, 2, 1, 1).expand(1, 2, 1, 144)
+        vectors = self.find(moved(reference, 1025, 0), reference, before)
+        assert int(vectors.max()) == 4096
+        field, known = (v[0].numpy().astype(np.int64) for v in (vectors, before))
+        assert np.array_equal(CODER.decode(known, RangeReader(coded(field, known))), field)
+
     def test_samples_of_a_batch_do_not_mix(self):
         reference = torch.cat([picture(seed=1), picture(seed=2)])
         frame = torch.cat([moved(reference[:1], 3, 0), moved(reference[1:], 0, -5)])

@@ -75,6 +75,11 @@ class TestRegistry:
         assert (config.image, config.layers) == (ImageLightConfig(latent=64), (1, 0))
         assert VideoLightConfig(**dataclasses.asdict(config)) == config
 
+    @pytest.mark.parametrize("changes", [{"layers": []}, {"refresh": 0}])
+    def test_bad_configurations(self, changes):
+        with pytest.raises(ValueError, match="must"):
+            VideoLightConfig(**changes)
+
 
 @pytest.fixture(scope="module", params=[{}, {"motion": True, "context_blocks": 1}], ids=["plain", "motion"])
 def full(request):

@@ -73,9 +73,11 @@ def codec_of(file: BinaryIO, limits: DecodeLimits) -> ImageCodec | AudioCodec | 
 
 
 def medium_of_tri(path: Path) -> Medium:
-    """Return what a `.tri` file holds; of one that cannot be read, that it holds an image."""
+    """Return what a `.tri` file holds; of one that cannot be read, or but once, that it holds an image."""
     from triode.container import DecodeLimits, Media
 
+    if not path.is_file():
+        return "image"
     try:
         with path.open("rb") as file:
             media = read_head(file, DecodeLimits.unlimited()).media

@@ -92,7 +92,7 @@ class VideoDecoder:
             file.seek(0)
         frames = self._frames(file if file.seekable() else cast(BinaryIO, source), info, run)
         sound = None if fmt == "y4m" else self._feed(frames)
-        tally = _Tally(frames)
+        tally = _Tally(frames, silent=sound is None, part=options.span is not None)
         with job.writing(overwrite=options.force, flow=fmt == "y4m") as out, _quiet():
             write_clip(out, tally, fmt, sound)
         point = info.rate_points[0] if info else None
@@ -186,17 +186,21 @@ class _Counted:
 class _Tally:
     """Frames on their way to a file, counted."""
 
-    def __init__(self, frames: ClipFrames) -> None:
-        self._clips, self.frames = frames, 0
+    def __init__(self, frames: ClipFrames, *, silent: bool, part: bool) -> None:
+        self._clips, self._silent, self._part, self.frames = frames, silent, part, 0
 
     def __iter__(self) -> Iterator[Clip]:
         try:
             for clip in self._clips:
                 self.frames += clip.frames
+                if self._silent:
+                    self._clips.take_packets()  # nobody else does, and hours of them fill the memory
                 yield clip
         except CodecError:
             raise
         except ValueError as error:
+            if not self._part:
+                raise
             raise UsageError(f"--range holds no frame: {error}") from None
 
 

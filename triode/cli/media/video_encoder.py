@@ -180,8 +180,11 @@ class VideoEncoder:
         coded.seek(0)
         wanted = (encoded.width, encoded.height, encoded.frames)
         try:
-            frames = self.codec.frames(coded)
-            found = (frames.width, frames.height, sum(clip.frames for clip in frames))
+            frames, count = self.codec.frames(coded), 0
+            for clip in frames:
+                count += clip.frames
+                frames.take_packets()  # or they would fill the memory
+            found = (frames.width, frames.height, count)
         except CodecError as error:
             raise VerifyError(f"what was encoded does not decode: {error}") from error
         if found != wanted:

@@ -65,10 +65,16 @@ class VideoLightConfig:
     motion: bool = False
 
     def __post_init__(self) -> None:
-        """Take what a file names as mappings and lists."""
+        """Take what a file names as mappings and lists.
+
+        Raises:
+            ValueError: If there are no layers, or features are never carried on.
+        """
         if isinstance(self.image, Mapping):
             object.__setattr__(self, "image", ImageLightConfig(**self.image))
         object.__setattr__(self, "layers", tuple(self.layers))
+        if not self.layers or self.refresh < 1:
+            raise ValueError(f"There must be layers and a refresh >= 1, but got {self.layers} and {self.refresh}")
 
 
 class HyperAnalysis(nn.Module):

@@ -147,6 +147,8 @@ class Ssf2020(VideoModel):
     def __init__(self, config: Ssf2020Config | None = None) -> None:
         super().__init__()
         c = self.config = config or Ssf2020Config()
+        # Layers of N channels at half of the resolution, or the scale space.
+        self.frame_bytes = 200 + 4 * c.N
         self.img = _Branch(3, 3, 1, c)
         self.motion = _Branch(6, 3, 1, c)
         self.res = _Branch(3, 3, 2, c)

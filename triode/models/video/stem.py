@@ -26,6 +26,7 @@ from triode.models.base import FrameStep, VideoLatent, VideoModel, VideoOutput, 
 from triode.models.image.image_light import ImageLight, ImageLightConfig, QuadtreeParameters
 from triode.models.registry import register_model
 from triode.models.video.colour import rgb_to_yuv, yuv_to_rgb
+from triode.models.video.light_networks import zero
 
 __all__ = ["Stem", "StemConfig"]
 
@@ -58,7 +59,7 @@ class _TemporalAnalysis(nn.Module):
     def __init__(self, inner: nn.Module, c: StemConfig) -> None:
         super().__init__()
         self.inner = inner
-        self.before = _zero(nn.Conv2d(c.image.latent, c.image.parameters, 1))
+        self.before = zero(nn.Conv2d(c.image.latent, c.image.parameters, 1))
 
     def forward(self, y: Tensor, past: Tensor, q: Tensor) -> Tensor:
         inner = cast(Any, self.inner)
@@ -82,7 +83,7 @@ class _TemporalSynthesis(nn.Module):
         self.reduce = nn.Conv2d(2 * c.image.latent, c.temporal, 1)
         self.act = nn.LeakyReLU(_SLOPE)
         self.spatial = nn.Conv2d(c.temporal, c.temporal, 5, padding=2, groups=c.temporal)
-        self.expand = _zero(nn.Conv2d(c.temporal, c.image.features, 1))
+        self.expand = zero(nn.Conv2d(c.temporal, c.image.features, 1))
 
     def forward(self, z: Tensor, past: Tensor, q: Tensor) -> Tensor:
         temporal = self.expand(self.act(self.spatial(self.act(self.reduce(past)))))
@@ -106,9 +107,9 @@ class _TemporalParameters(nn.Module):
             nn.Conv2d(c.innovation, c.innovation, 3, padding=1, groups=c.innovation) for _ in range(3)
         )
         self.act = nn.LeakyReLU(_SLOPE)
-        self.expand = nn.ModuleList(_zero(nn.Conv2d(c.innovation, c.image.features, 1)) for _ in range(3))
+        self.expand = nn.ModuleList(zero(nn.Conv2d(c.innovation, c.image.features, 1)) for _ in range(3))
         hidden, latent = c.image.parameters, c.image.latent
-        self.weight = nn.ModuleList(_zero(nn.Conv2d(4 * hidden, latent, 1, groups=4)) for _ in range(4))
+        self.weight = nn.ModuleList(zero(nn.Conv2d(4 * hidden, latent, 1, groups=4)) for _ in range(4))
         self.product = Product()
 
     def forward(self, step: int, y_hat: Tensor, hyper: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -193,7 +194,7 @@ class Stem(VideoModel):
         ):
             load_floats(part, original.state_dict())
         for end in (h_a.before, h_s.expand, *context.expand, *context.weight):
-            _zero(cast(nn.Conv2d, end))
+            zero(cast(nn.Conv2d, end))
 
     def train(self, mode: bool = True) -> Stem:
         """Set the mode of all but the model of images."""
@@ -331,12 +332,6 @@ def _past(state: VideoState) -> Tensor:
 
 def _stack(bits: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {part: torch.stack([each[part] for each in bits], 1) for part in bits[0]}
-
-
-def _zero(conv: nn.Conv2d) -> nn.Conv2d:
-    for parameter in conv.parameters():
-        nn.init.zeros_(parameter)
-    return conv
 
 
 @register_model("stem", StemConfig, media="video")

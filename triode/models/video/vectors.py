@@ -163,7 +163,7 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
     return F.grid_sample(x.float(), places, padding_mode="border", align_corners=False)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)  # One frame of 3840 x 2160 takes 66 MB; a model has three sizes.
 def _grid(height: int, width: int, device: torch.device) -> Tensor:
     """Return the places of all samples as `grid_sample` names them, (1, H, W, 2)."""
     with torch.inference_mode(mode=False):
@@ -200,7 +200,7 @@ def search(frame: Tensor, reference: Tensor, before: Tensor, price: Tensor) -> T
         price: (B,) what a bit costs in units of luma, summed over a block.
 
     Returns:
-        (B, 2, h, w) int32 vectors, quarters of a sample.
+        (B, 2, h, w) int32 vectors, quarters of a sample, of at most 1024 samples.
     """
     before, price = before.float(), price.view(-1, 1, 1, 1)
     best = _coarse(frame, reference, before, price)
@@ -218,7 +218,9 @@ def search(frame: Tensor, reference: Tensor, before: Tensor, price: Tensor) -> T
     best = _choose(candidates, costs)
     smooth = F.avg_pool2d(F.pad(best, (1, 1, 1, 1), mode="replicate"), 3, 1).round()
     saved = price * (_rate(best - smooth) - _rate(best - before)).clamp_min(0)
-    return _choose([best, smooth], [full(best), full(smooth) - saved]).to(torch.int32)
+    found = _choose([best, smooth], [full(best), full(smooth) - saved])
+    # A vector may be a little longer than that of the frame before: decoders stop where the coder does.
+    return found.clamp(-_LARGEST, _LARGEST).to(torch.int32)
 
 
 def _around(device: torch.device) -> list[Tensor]:

@@ -97,6 +97,7 @@ class VideoLight(VideoModel):
     config: VideoLightConfig
     stride = 16
     multiple = 16
+    frame_bytes = 220
 
     def __init__(self, config: VideoLightConfig | None = None) -> None:
         super().__init__()
