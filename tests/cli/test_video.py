@@ -198,7 +198,9 @@ class TestSoundByTriode:
         assert videos("decode", "clip.tri", "-o", "a.y4m").code == 0
         assert videos("verify", "clip.tri").code == 0
 
-    def test_without_weights(self, videos, folder, files):
+    def test_without_weights(self, videos, folder, files, monkeypatch):
+        for name in ("SPEECH", "GENERAL"):
+            monkeypatch.setattr(f"triode.models.weights.files.{name}", "absent.v1")
         make_film("clip.mp4", 2)
         result = encode(videos, "clip.mp4", "--audio", "triode")
         assert (result.code, "No weights for sound" in result.err) == (5, True)
