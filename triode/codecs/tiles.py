@@ -74,7 +74,8 @@ def analyse(model: ImageModel, colour: Pixels, tile: Tile, q: Tensor) -> Tensor:
     bottom, right = -x.shape[2] % model.multiple, -x.shape[3] % model.multiple
     if bottom or right:
         x = F.pad(x, (0, right, 0, bottom), mode="replicate")
-    y = model.analysis(x.contiguous(memory_format=torch.channels_last), q)
+    with torch.autocast("cpu", enabled=False):  # A file does not depend on the caller's modes.
+        y = model.analysis(x.contiguous(memory_format=torch.channels_last), q)
     top, left = (tile.y - y0) // model.stride, (tile.x - x0) // model.stride
     rows, columns = latent_size(model, tile)
     return y[:, :, top : top + rows, left : left + columns]
@@ -124,7 +125,8 @@ def synthesise(
     """
     tile = grid[index]
     y, rows, columns = surround(latents, index, grid, model.synthesis_halo)
-    x = model.synthesis(y.contiguous(memory_format=torch.channels_last), torch.tensor([point]))[0]
+    with torch.autocast("cpu", enabled=False):
+        x = model.synthesis(y.contiguous(memory_format=torch.channels_last), torch.tensor([point]))[0]
     top, left = rows * model.stride, columns * model.stride
     x = x[:, top : top + tile.height, left : left + tile.width]
     if channels == 1:
