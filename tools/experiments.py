@@ -7,7 +7,8 @@ a note and arguments of their own (``model.init_args.`` stands before those that
 ``trainer`` nor ``seed``). The length of a run is its time, not its steps, so that what costs more must gain more; give
 it cores that do nothing else. An experiment whose JSON is there already is left alone, so that a plan goes on after a
 stop and grows by new lines. At the end, the BD-rate of each over the plan's first experiment, on the held-back split,
-from the estimated rate and PSNR of averaged weights: negative is better.
+from the estimated rate and PSNR of averaged weights: negative is better. An experiment with one rate point is compared
+at that point: its rate over that of the first experiment at the same PSNR.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 import experiment_log
 import yaml
 
-from triode.eval.bdrate import RatePoint, bd_rate
+from triode.eval.bdrate import RatePoint, bd_rate, rate_at
 
 ENDLESS = 1_000_000
 
@@ -104,6 +105,15 @@ def curve(record: dict[str, Any]) -> list[RatePoint]:
     return [RatePoint(held[f"val/bpp_{p}"], held[f"val/psnr_{p}"]) for p in points]
 
 
+def difference(first: dict[str, Any], record: dict[str, Any]) -> float:
+    """Return by how many percent an experiment spends more than the first one at equal PSNR."""
+    low, high = record["settings"].get("rate_range", (0, 63))
+    if low < high:
+        return bd_rate(curve(first), curve(record)).percent
+    held = record["held_back"]
+    return 100 * (held[f"val/bpp_{low:g}"] / rate_at(curve(first), held[f"val/psnr_{low:g}"]) - 1)
+
+
 def last_validation(run_folder: Path) -> dict[str, float]:
     """Return all columns of the last validation of a run."""
     rows = experiment_log.rows_of(run_folder)
@@ -135,11 +145,9 @@ def main() -> None:
     done = {e.name: a.plan.parent / f"{e.name}.json" for e in experiments}
     records = {name: json.loads(path.read_text()) for name, path in done.items() if path.exists()}
     if experiments[0].name in records:
-        first = curve(records[experiments[0].name])
+        first = records[experiments[0].name]
         for name, record in records.items():
-            print(
-                f"{bd_rate(first, curve(record)).percent:+7.2f} %  {record['steps']:6} steps  {name}: {record['note']}"
-            )
+            print(f"{difference(first, record):+7.2f} %  {record['steps']:6} steps  {name}: {record['note']}")
 
 
 if __name__ == "__main__":

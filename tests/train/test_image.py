@@ -1,4 +1,5 @@
 import math
+import time
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -394,6 +395,14 @@ def test_seconds_bound_the_run(monkeypatch):
     net = module(seconds=100.0, warmup=0, decay=0.5, steps=10**6)
     factors = []
     for elapsed in (0, 49, 75, 100, 1000):
-        monkeypatch.setattr("triode.train.image.time.monotonic", lambda elapsed=elapsed: net.begun + elapsed)
+        monkeypatch.setattr(net, "clock", lambda elapsed=elapsed: net.begun + elapsed)
         factors.append(net.schedule(5))
     assert factors == pytest.approx([1.0, 1.0, 0.505, 0.01, 0.01])
+
+
+@pytest.mark.parametrize(("clock", "read"), [("wall", time.monotonic), ("processor", time.process_time)])
+def test_the_clock_that_bounds_a_run(clock, read):
+    net = module(seconds=100.0, clock=clock)
+    before = net.clock()
+    assert before <= read() <= net.clock() < before + 60
+    assert net.begun <= before < net.begun + 60

@@ -24,6 +24,7 @@ from triode.train.ema import Ema
 from triode.train.exact import integer_networks
 
 _BETAS: Final = (0.9, 0.99)
+CLOCKS: Final[Mapping[str, Callable[[], float]]] = {"wall": time.monotonic, "processor": time.process_time}
 OPTIMIZERS: Final[Mapping[str, Callable[..., torch.optim.Optimizer]]] = {
     "adamw": partial(torch.optim.AdamW, betas=_BETAS, weight_decay=0.0, fused=True),
     "nadam": partial(torch.optim.NAdam, betas=_BETAS),
@@ -52,8 +53,10 @@ class RateDistortion(L.LightningModule):
         clip: Largest gradient norm.
         balance: See above.
         ema: Decay of the averaged weights.
-        seconds: When given, wall-clock time takes the place of ``steps``: the rate falls over the last ``decay`` of
-            these seconds, and the run ends with them.
+        seconds: When given, time takes the place of ``steps``: the rate falls over the last ``decay`` of these
+            seconds, and the run ends with them.
+        clock: What ``seconds`` counts: ``wall``, or the ``processor`` time of this process, all threads together,
+            which runs that share their cores with other work have in common.
         init: Small checkpoint to start from, if any; see :mod:`triode.train.checkpoint`. A resumed run ignores it.
         distortion: Name of a distortion, or names with weights, whose scaled sum is minimised.
         mse_start: Share that squared errors take of the distortion at the start; falls linearly to none at half of the
@@ -91,6 +94,7 @@ class RateDistortion(L.LightningModule):
         balance: float = 0.4,
         ema: float = 0.999,
         seconds: float | None = None,
+        clock: Literal["wall", "processor"] = "wall",
         init: str | None = None,
         distortion: str | dict[str, float] = "mse",
         mse_start: float = 0.0,
@@ -107,6 +111,7 @@ class RateDistortion(L.LightningModule):
         _choose("rate_points", rate_points, _RATE_POINTS)
         _choose("linear_start", linear_start, _STARTS)
         _choose("optimizer", optimizer, OPTIMIZERS)
+        _choose("clock", clock, CLOCKS)
         if not 0 <= rate_range[0] <= rate_range[1] <= 63:
             raise ValueError(f"Argument `rate_range` must be two rising rate points in [0, 63], but got {rate_range}")
         for name, share in (("mse_start", mse_start), ("exact_finetune", exact_finetune)):
@@ -123,8 +128,8 @@ class RateDistortion(L.LightningModule):
         self.model = cast(ImageModel, create_model(model, **(config or {})))
         self.lr, self.linear_lr, self.steps, self.warmup, self.decay = lr, linear_lr, steps, warmup, decay
         self.clip, self.balance, self.init = clip, balance, init
-        self.seconds, self.begun = seconds, time.monotonic()
-        self.fit_begun = self.begun
+        self.seconds, self.clock = seconds, CLOCKS[clock]
+        self.begun, self.fit_begun = self.clock(), time.monotonic()
         for part in self.model.modules():
             if isinstance(part, ContextModel | FactorizedPrior):
                 part.quantiser = quantiser
@@ -247,7 +252,7 @@ class RateDistortion(L.LightningModule):
 
     def progress(self, step: int) -> float:
         """Return the share of the run that is done at a step: of the seconds if they bound it, else of the steps."""
-        done = step / self.steps if self.seconds is None else (time.monotonic() - self.begun) / self.seconds
+        done = step / self.steps if self.seconds is None else (self.clock() - self.begun) / self.seconds
         return min(1.0, done)
 
     def schedule(self, step: int) -> float:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -234,6 +235,20 @@ class TestConfig:
         fine, coarse, back_fine, back_coarse = depths
         assert net.analysis_halo >= 8 * fine + 16 * coarse > net.analysis_halo - 16
         assert net.synthesis_halo >= back_fine / 2 + back_coarse > net.synthesis_halo - 1
+
+    @pytest.mark.parametrize("changes", [{"gated": False}, {"context": 0}])
+    def test_without_a_mechanism(self, changes):
+        """Such models, for ablations, are smaller, and decode to what was encoded."""
+        net = tiny_model(config=replace(TINY, **changes))
+        assert sum(p.numel() for p in net.parameters()) < sum(p.numel() for p in tiny_model().parameters())
+        net.export()
+        q = torch.tensor([40])
+        with torch.inference_mode():
+            y = net.analysis(photo(), q)
+            writer = RangeWriter()
+            coded = net.encode(y, q, writer)
+            assert coded.unique().numel() > 2
+            assert torch.equal(net.decode((8, 12), q, RangeReader(writer.getvalue())), coded)
 
     def test_latent_must_be_a_multiple_of_four(self):
         with pytest.raises(ValueError, match="multiple of 4"):

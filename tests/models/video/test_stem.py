@@ -252,6 +252,10 @@ class TestTraining:
         with pytest.raises(ValueError, match="other widths"):
             net.load_image(tiny_model(config=dataclasses.replace(TINY, fine=12)).state_dict())
 
+    def test_needs_the_context_of_the_image_model(self):
+        with pytest.raises(ValueError, match=r"image\.context"):
+            create_model("stem", image=dataclasses.asdict(dataclasses.replace(TINY, context=0)), **TINY_WIDTHS)
+
 
 class TestCodec:
     def test_there_and_back(self, weights):

@@ -364,7 +364,8 @@ def exact_twin(module: nn.Module) -> nn.Module:
         if kind in _TWINS:
             return _TWINS[kind](module)
     children = dict(module.named_children())
-    if not children or any(True for _ in module.parameters(recurse=False)):
+    container = children or isinstance(module, nn.ModuleList)  # a list may be empty, where a network leaves a part out
+    if not container or any(True for _ in module.parameters(recurse=False)):
         raise ValueError(f"{type(module).__name__} has no integer twin")
     twin = module.__class__.__new__(module.__class__)
     nn.Module.__init__(twin)

@@ -47,9 +47,10 @@ class ImageLightConfig:
         encoder_coarse: See above.
         decoder_fine: Blocks of the synthesis at 1/8; ``*_coarse`` at 1/16.
         decoder_coarse: See above.
-        context: Channels of the spatial context.
+        context: Channels of the spatial context; 0 codes every step from the hyperprior alone.
         features: Channels of the hyper-decoder's features.
         parameters: Hidden channels of the parameter network.
+        gated: Whether the blocks of analysis and synthesis have a gated part.
         anchors: Learned rate points.
         lambda_min: Weight of the distortion at rate point 0 (lambda * 255**2 * MSE + bits per pixel).
         lambda_max: The same at rate point 63.
@@ -66,9 +67,14 @@ class ImageLightConfig:
     context: int = 96
     features: int = 192
     parameters: int = 128
+    gated: bool = True
     anchors: int = 8
     lambda_min: float = 0.0007
     lambda_max: float = 0.16
+
+
+def _blocks(channels: int, count: int, c: ImageLightConfig) -> nn.Sequential:
+    return nn.Sequential(*(DepthwiseBlock(channels, gated=c.gated) for _ in range(count)))
 
 
 class _Analysis(nn.Module):
@@ -79,10 +85,10 @@ class _Analysis(nn.Module):
         self.linear = nn.Conv2d(3, c.latent, 16, stride=16)
         self.head = SubpixelDown(3, c.fine, 8)
         self.head_gain = RateGain(c.fine, c.anchors)
-        self.fine = nn.Sequential(*(DepthwiseBlock(c.fine) for _ in range(c.encoder_fine)))
+        self.fine = _blocks(c.fine, c.encoder_fine, c)
         self.down = SubpixelDown(c.fine, c.coarse, 2)
         self.down_gain = RateGain(c.coarse, c.anchors)
-        self.coarse = nn.Sequential(*(DepthwiseBlock(c.coarse) for _ in range(c.encoder_coarse)))
+        self.coarse = _blocks(c.coarse, c.encoder_coarse, c)
         self.tail = nn.Conv2d(c.coarse, c.latent, 1)
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]
@@ -102,10 +108,10 @@ class _Synthesis(nn.Module):
         self.linear = SubpixelUp(c.latent, 3, 16)
         self.head = nn.Conv2d(c.latent, c.coarse, 1)
         self.head_gain = RateGain(c.coarse, c.anchors)
-        self.coarse = nn.Sequential(*(DepthwiseBlock(c.coarse) for _ in range(c.decoder_coarse)))
+        self.coarse = _blocks(c.coarse, c.decoder_coarse, c)
         self.up = SubpixelUp(c.coarse, c.fine, 2)
         self.up_gain = RateGain(c.fine, c.anchors)
-        self.fine = nn.Sequential(*(DepthwiseBlock(c.fine) for _ in range(c.decoder_fine)))
+        self.fine = _blocks(c.fine, c.decoder_fine, c)
         self.tail = SubpixelUp(c.fine, 3, 8)
         for parameter in self.tail.parameters():
             nn.init.zeros_(parameter)
@@ -173,9 +179,11 @@ class QuadtreeParameters(nn.Module):
         self.schedule = quadtree(c.latent)
         self.group = c.latent // 4
         self.normalise = RateGain(c.latent, c.anchors)
-        self.project = nn.ModuleList(nn.Conv2d(c.latent, c.context, 1) for _ in range(3))
-        self.spatial = nn.ModuleList(nn.Conv2d(c.context, c.context, 3, padding=1, groups=c.context) for _ in range(3))
-        self.expand = nn.ModuleList(nn.Conv2d(c.context, c.features, 1) for _ in range(3))
+        n = c.context
+        seeing = range(3 if n else 0)
+        self.project = nn.ModuleList(nn.Conv2d(c.latent, n, 1) for _ in seeing)
+        self.spatial = nn.ModuleList(nn.Conv2d(n, n, 3, padding=1, groups=n) for _ in seeing)
+        self.expand = nn.ModuleList(nn.Conv2d(n, c.features, 1) for _ in seeing)
         self.fuse = nn.ModuleList(nn.Conv2d(c.features, c.parameters, 1) for _ in range(4))
         self.output = nn.ModuleList(nn.Conv2d(4 * c.parameters, 4 * 2 * self.group, 1, groups=4) for _ in range(4))
         self.act = nn.LeakyReLU(_SLOPE)
@@ -185,7 +193,7 @@ class QuadtreeParameters(nn.Module):
 
     def forward(self, step: int, y_hat: Tensor, hyper: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return mean and ladder index of the entries of a step; see :class:`~triode.entropy.context.model`."""
-        if step:
+        if step and self.project:
             hyper = hyper + self.context(step, self.normalise(y_hat, q))
         out = self.by_group(step, self.output[step], self.hidden(step, hyper))
         return self.maps(out[:, 0], out[:, 1], q)

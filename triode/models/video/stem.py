@@ -149,6 +149,8 @@ class Stem(VideoModel):
     def __init__(self, config: StemConfig | None = None) -> None:
         super().__init__()
         c = self.config = config or StemConfig()
+        if not c.image.context:
+            raise ValueError("Argument `image.context` must be at least 1, but got 0")
         self.image = ImageLight(c.image).eval().requires_grad_(False)
         inner = copy.deepcopy(self.image.entropy).requires_grad_(True)
         parameters = cast(QuadtreeParameters, inner.context.parameter_net)
