@@ -147,7 +147,11 @@ def main() -> None:
     if experiments[0].name in records:
         first = records[experiments[0].name]
         for name, record in records.items():
-            print(f"{difference(first, record):+7.2f} %  {record['steps']:6} steps  {name}: {record['note']}")
+            try:
+                more = f"{difference(first, record):+7.2f} %"
+            except ValueError:
+                more = "apart    "  # the curves hardly overlap
+            print(f"{more}  {record['steps']:6} steps  {name}: {record['note']}")
 
 
 if __name__ == "__main__":

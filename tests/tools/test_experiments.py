@@ -69,16 +69,17 @@ def test_two_experiments(tmp_path: Path) -> None:
 
 def test_one_rate_is_compared_where_it_was_trained(tmp_path: Path) -> None:
     """Its other rate points mean nothing: only the rate at the same PSNR does."""
-    plan = write_plan(tmp_path, experiments={"first": {"note": "all"}, "one": {"note": "one"}})
+    plan = write_plan(tmp_path, experiments={name: {"note": name} for name in ("first", "one", "apart")})
     points = [3.5, 11.5, 19.5, 27.5]
     first = {f"val/bpp_{p:g}": 0.1 * 2 ** (p / 8) for p in points} | {f"val/psnr_{p:g}": 26 + p for p in points}
+    apart = first | {f"val/psnr_{p:g}": 60 + p for p in points}
     one = dict.fromkeys(first, 1.0) | {"val/bpp_19.5": 0.09 * 2 ** (20 / 8), "val/psnr_19.5": 46.0}
-    for name, held, rates in (("first", first, [0.0, 63.0]), ("one", one, [19.5, 19.5])):
+    for name, held, rates in (("first", first, [0.0, 63.0]), ("one", one, [19.5, 19.5]), ("apart", apart, [0.0, 63.0])):
         record = {"note": name, "steps": 7, "settings": {"rate_range": rates}, "held_back": held}
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
     done = run_tool(plan, "--folder", tmp_path, "--work", tmp_path / "work")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["+0.00", "-10.00"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["+0.00", "-10.00", "apart"]
 
 
 @pytest.mark.parametrize(
