@@ -95,12 +95,12 @@ def sound_cases(model: str, rate: int) -> dict[str, SoundCase]:
 
 
 CASES = {
-    "image-light.v1-photo": Case(lambda: Picture(sample(160, 80, 256, 192)), 50, "image-light.v1"),
-    "image-light.v1-best": Case(lambda: Picture(sample(0, 0, 120, 90)), 100, "image-light.v1"),
-    "image-light.v1-pixel": Case(lambda: Picture(sample(10, 10, 1, 1)), 30, "image-light.v1"),
-    "image-light.v1-grey": Case(lambda: Picture(sample(300, 200, 77, 130)[:, :, 1:2].copy()), 20, "image-light.v1"),
-    "image-light.v1-alpha": Case(with_alpha, 60, "image-light.v1"),
-    "image-light.v1-tiles": Case(lambda: Picture(sample(100, 50, 330, 150)), 40, "image-light.v1", tile_log2=7),
+    "image-light.v2-photo": Case(lambda: Picture(sample(160, 80, 256, 192)), 50, "image-light.v2"),
+    "image-light.v2-best": Case(lambda: Picture(sample(0, 0, 120, 90)), 100, "image-light.v2"),
+    "image-light.v2-pixel": Case(lambda: Picture(sample(10, 10, 1, 1)), 30, "image-light.v2"),
+    "image-light.v2-grey": Case(lambda: Picture(sample(300, 200, 77, 130)[:, :, 1:2].copy()), 20, "image-light.v2"),
+    "image-light.v2-alpha": Case(with_alpha, 60, "image-light.v2"),
+    "image-light.v2-tiles": Case(lambda: Picture(sample(100, 50, 330, 150)), 40, "image-light.v2", tile_log2=7),
 }
 SOUND_CASES = {
     **sound_cases("audio-light-speech.v1", 16_000),

@@ -18,7 +18,7 @@ class Chunk(NamedTuple):
 class Identity:
     """The model that a sample claims: a test of a codec passes the name and digests of one that is installed."""
 
-    model: bytes = b"image-light.v1"
+    model: bytes = b"image-light.v2"
     entropy: bytes = b"\x01\x02\x03\x04"
     synthesis: bytes = b"\x05\x06\x07\x08"
 

@@ -482,7 +482,7 @@ class TestModels:
             assert found["model"] == f"audio-light-{kind}.v1"
 
     def test_of_another_medium(self, sounds, talk):
-        result = sounds("encode", talk, "-m", "image-light.v1")
+        result = sounds("encode", talk, "-m", "image-light.v2")
         assert (result.code, "weights for image" in result.err) == (5, True)
 
 

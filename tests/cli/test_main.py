@@ -132,7 +132,7 @@ def test_signals_leave_nothing(folder, files, sign, code, jobs):
 
 @dataclass(frozen=True)
 class Weights:
-    name: str = "image-light.v1"
+    name: str = "image-light.v2"
     media: str = "image"
     parameters: int = 1_234_567
     kmac_encode: float = 21.5
@@ -153,11 +153,11 @@ def test_models(triode, monkeypatch):
         monkeypatch, "triode.models.weights", list_weights=lambda: (Weights(), Weights("tiny.v2", bytes=999))
     )
     lines = triode("models").out.splitlines()
-    assert [line.split()[0] for line in lines] == ["name", "image-light.v1", "tiny.v2"]
+    assert [line.split()[0] for line in lines] == ["name", "image-light.v2", "tiny.v2"]
     assert "2.5 MB" in lines[1]
     first, second = triode("models", "--json").objects
     assert (first["name"], first["kmac_decode"], first["path"], second["bytes"]) == (
-        "image-light.v1",
+        "image-light.v2",
         14.25,
         "w.safetensors",
         999,

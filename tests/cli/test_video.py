@@ -168,7 +168,7 @@ class TestThereAndBack:
     def test_the_default_weights_are_those_of_images(self, videos, folder):
         make_film("clip.y4m", 1, width=16, height=16)
         [found] = videos("encode", "clip.y4m", "--json").objects
-        assert found["model"] == "image-light.v1"
+        assert found["model"] == "image-light.v2"
         assert videos("verify", "clip.tri").code == 0
 
 
@@ -653,7 +653,7 @@ class TestMedia:
         result = encode(videos, coded, "-o", "b.tri")
         assert (result.code, "Triode file already" in result.err) == (1, True)
         assert videos("decode", coded, "-m", "tiny-light.v1", "-o", "a.mkv").code == 5
-        assert videos("decode", coded, "-m", "image-light.v1", "-o", "a.mkv").code == 5
+        assert videos("decode", coded, "-m", "image-light.v2", "-o", "a.mkv").code == 5
         assert files() == before
         assert data == coded.read_bytes()
 

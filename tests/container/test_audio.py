@@ -36,7 +36,7 @@ def head(**fields):
     body = AudioHead(
         **{"samples": 7000, "rate": 8000, "channels": 1, "model_rate": 8000, "hop": 100, "chunk_frames": None, **fields}
     )
-    return Head("image-light.v1", WHO.entropy, WHO.synthesis, body)
+    return Head("image-light.v2", WHO.entropy, WHO.synthesis, body)
 
 
 @st.composite

@@ -55,14 +55,14 @@ def parse(dump):
 
 
 def write_single(fp):
-    head = Head("image-light.v1", *DIGESTS, ImageHead(768, 512, tile_log2=10))
+    head = Head("image-light.v2", *DIGESTS, ImageHead(768, 512, tile_log2=10))
     with ContainerWriter(fp, head) as writer:
         writer.unit(Unit(0, 20, 0x1234ABCD, bytes.fromhex("5ec0de0ff1ce")))
 
 
 def write_tiled(fp):
     body = ImageHead(40, 20, layout=Layout.GREY, alpha=True, tile_log2=5)
-    with ContainerWriter(fp, Head("image-light.v1", *DIGESTS, body)) as writer:
+    with ContainerWriter(fp, Head("image-light.v2", *DIGESTS, body)) as writer:
         writer.metadata(MetadataKind.TEXT, b"hello")
         writer.alpha(b"\x01\x00")
         writer.unit(Unit(0, 20, 0x1234ABCD, bytes.fromhex("5ec0de")))

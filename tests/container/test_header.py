@@ -69,11 +69,11 @@ def test_accepted_payloads_are_canonical(data):
 
 
 def test_payload_is_as_specified():
-    head = Head("image-light.v1", WHO.entropy, WHO.synthesis, ImageHead(7, 5))
+    head = Head("image-light.v2", WHO.entropy, WHO.synthesis, ImageHead(7, 5))
     assert pack_head(head) == samples.head()
     assert head.media is Media.IMAGE
     assert (head.single, head.units) == (True, 1)
-    head = Head("image-light.v1", WHO.entropy, WHO.synthesis, ImageHead(40, 70, alpha=True, tile_log2=5))
+    head = Head("image-light.v2", WHO.entropy, WHO.synthesis, ImageHead(40, 70, alpha=True, tile_log2=5))
     assert pack_head(head) == samples.head(width=40, height=70, tile=5, alpha=True)
     assert (head.single, head.units) == (False, 6)
 

@@ -103,7 +103,7 @@ def test_one_byte_at_a_time(data):
 def test_contents_of_a_file_made_by_hand():
     head, metadata, alpha, units = read_all(io.BytesIO(samples.tiled()))
     assert head == Head(
-        "image-light.v1", b"\1\2\3\4", b"\5\6\7\x08", ImageHead(40, 70, Layout.RGB, alpha=True, tile_log2=5)
+        "image-light.v2", b"\1\2\3\4", b"\5\6\7\x08", ImageHead(40, 70, Layout.RGB, alpha=True, tile_log2=5)
     )
     assert metadata == Metadata(b"profile", b"II*\0", b"<x/>", b"hello")
     assert alpha == b"\x01alpha plane"

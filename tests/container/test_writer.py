@@ -6,9 +6,9 @@ from abuse import samples
 from triode.container import ContainerReader, ContainerWriter, Head, ImageHead, MetadataKind, Unit
 from triode.errors import TruncatedError
 
-SINGLE = Head("image-light.v1", b"\1\2\3\4", b"\5\6\7\x08", ImageHead(7, 5))
-TILED = Head("image-light.v1", b"\1\2\3\4", b"\5\6\7\x08", ImageHead(40, 70, tile_log2=5))
-ALPHA = Head("image-light.v1", b"\1\2\3\4", b"\5\6\7\x08", ImageHead(40, 70, alpha=True, tile_log2=5))
+SINGLE = Head("image-light.v2", b"\1\2\3\4", b"\5\6\7\x08", ImageHead(7, 5))
+TILED = Head("image-light.v2", b"\1\2\3\4", b"\5\6\7\x08", ImageHead(40, 70, tile_log2=5))
+ALPHA = Head("image-light.v2", b"\1\2\3\4", b"\5\6\7\x08", ImageHead(40, 70, alpha=True, tile_log2=5))
 CRC = 0xC0FFEE11
 
 
@@ -54,7 +54,7 @@ def test_everything_in_a_file():
 @pytest.mark.parametrize(("length", "overhead"), [(0, 62), (100, 62), (15_000, 63), (60_000, 64), (2_000_000, 64)])
 def test_overhead_of_an_image_in_one_unit(length, overhead):
     """The design allows 64 bytes."""
-    head = Head("image-light.v1", bytes(4), bytes(4), ImageHead(768, 512, tile_log2=10))
+    head = Head("image-light.v2", bytes(4), bytes(4), ImageHead(768, 512, tile_log2=10))
     assert len(write(head, [unit(0, bytes(length))])) - length == overhead
 
 

@@ -136,7 +136,7 @@ class TestCoder:
 
     def test_weights_of_pictures(self):
         with pytest.raises(ModelMismatchError, match="weights for image"):
-            create_coder("triode:model=image-light.v1", "audio")
+            create_coder("triode:model=image-light.v2", "audio")
 
     def test_facts(self, coder, weights):
         facts = coder.facts()

@@ -178,7 +178,7 @@ class LatentFolder(ClipFolder):
     def __init__(
         self,
         *,
-        image: str = "checkpoints/image-light-v2.safetensors",
+        image: str = "checkpoints/image-light.safetensors",
         samples: int = 1000,
         batch_size: int = 8,
         **settings: Any,

@@ -181,7 +181,7 @@ class TestSaving:
             save_weights(tiny_model(), tmp_path / "x.safetensors", name=name, architecture="image-light")
         assert [p.name for p in tmp_path.iterdir() if p.is_file()] == []
 
-    @pytest.mark.parametrize("name", ["a", "0", "image-light.v1", "a_b.c-d", "a" * 64])
+    @pytest.mark.parametrize("name", ["a", "0", "image-light.v2", "a_b.c-d", "a" * 64])
     def test_good_names(self, saved, tmp_path, name):
         model = load_weights(str(saved.path)).model
         assert save_weights(model, tmp_path / "x.safetensors", name=name, architecture="image-light").name == name
@@ -470,7 +470,7 @@ class TestFinding:
         assert list_weights() == ()
 
     def test_defaults(self):
-        assert default_weights("image") == "image-light.v1"
+        assert default_weights("image") == "image-light.v2"
         with pytest.raises(ModelMismatchError, match="'smell'"):
             default_weights("smell")
 

@@ -241,7 +241,7 @@ class ImageLight(ImageModel):
         config: Widths.
     """
 
-    rdoq = 4.0
+    rdoq = 8.0
     """Rate-distortion optimised quantisation: price of the distortion against its nominal one; 0 rounds to nearest."""
     config: ImageLightConfig
     stride = 16

@@ -25,7 +25,7 @@ from triode.models.registry import get_architecture
 from triode.models.weights.digest import entropy_digest, known_answer, synthesis_digest
 from triode.models.weights.tensors import Base, left_out, pack, rounded, unpack
 
-IMAGE = "image-light.v1"
+IMAGE = "image-light.v2"
 """The weights that an image is coded with when the user names none."""
 VIDEO = "video-light.v1"
 """The same for video; until they are installed, those for images code every frame on its own."""
