@@ -16,6 +16,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,9 @@ from PIL import Image
 
 from triode.codecs.audio import AudioCodec
 from triode.codecs.image import ImageCodec
+from triode.codecs.video import VideoCodec
 from triode.container import ContainerReader
-from triode.media import Picture, Sound
+from triode.media import Clip, Picture, Sound
 from triode.models import weights
 
 ROOT = Path(__file__).parent.parent
@@ -94,6 +96,58 @@ def sound_cases(model: str, rate: int) -> dict[str, SoundCase]:
     return {f"{model}-{name}": case for name, case in cases.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class VideoCase:
+    """A clip and how to code it."""
+
+    clip: Callable[[], Clip]
+    quality: float
+    model: str
+    gop: int = 32
+
+
+def moving(frames: int, width: int, height: int, *, cut: int | None = None) -> Clip:
+    """Return a camera that pans over the sample photo, with a piece that crosses it; elsewhere from `cut` on."""
+    pixels = []
+    for n in range(frames):
+        left, top = (40, 60) if cut is None or n < cut else (420, 200)
+        frame = sample(left + 2 * n, top + n // 2, width, height).astype(np.float32)
+        x = 3 * n % max(1, width - 16)
+        frame[height // 3 : height // 3 + 16, x : x + 16] = sample(300, 100, 16, 16)[: len(frame[height // 3 :])]
+        pixels.append(frame)
+    rgb = np.stack(pixels) / 255
+    luma = rgb @ np.array([0.2126, 0.7152, 0.0722])
+    planes = [16 + 219 * luma]
+    for channel, factor in ((2, 1.8556), (0, 1.5748)):
+        plane = 128 + 224 * (rgb[..., channel] - luma) / factor
+        plane = np.pad(plane, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
+        planes.append(plane.reshape(frames, (height + 1) // 2, 2, (width + 1) // 2, 2).mean((2, 4)))
+    y, u, v = (np.rint(plane).astype(np.uint8) for plane in planes)
+    return Clip(y, u, v, Fraction(25))
+
+
+def image_cases(model: str) -> dict[str, Case]:
+    """Return the cases of weights for images that are a variant of others."""
+    cases = {
+        "photo": Case(lambda: Picture(sample(160, 80, 256, 192)), 50, model),
+        "best": Case(lambda: Picture(sample(0, 0, 120, 90)), 100, model),
+        "grey": Case(lambda: Picture(sample(300, 200, 77, 130)[:, :, 1:2].copy()), 20, model),
+    }
+    return {f"{model}-{name}": case for name, case in cases.items()}
+
+
+def video_cases(model: str) -> dict[str, VideoCase]:
+    """Return the cases of weights for video; ``long`` is one group of 96 frames."""
+    cases = {
+        "clip": VideoCase(lambda: moving(9, 96, 64), 50, model),
+        "best": VideoCase(lambda: moving(3, 64, 48), 100, model),
+        "odd": VideoCase(lambda: moving(5, 53, 37), 20, model, gop=2),
+        "cut": VideoCase(lambda: moving(8, 80, 64, cut=5), 30, model),
+        "long": VideoCase(lambda: moving(96, 64, 48), 40, model, gop=96),
+    }
+    return {f"{model}-{name}": case for name, case in cases.items()}
+
+
 CASES = {
     "image-light.v2-photo": Case(lambda: Picture(sample(160, 80, 256, 192)), 50, "image-light.v2"),
     "image-light.v2-best": Case(lambda: Picture(sample(0, 0, 120, 90)), 100, "image-light.v2"),
@@ -101,10 +155,17 @@ CASES = {
     "image-light.v2-grey": Case(lambda: Picture(sample(300, 200, 77, 130)[:, :, 1:2].copy()), 20, "image-light.v2"),
     "image-light.v2-alpha": Case(with_alpha, 60, "image-light.v2"),
     "image-light.v2-tiles": Case(lambda: Picture(sample(100, 50, 330, 150)), 40, "image-light.v2", tile_log2=7),
+    **image_cases("image-light-ms-ssim.v1"),
+    **image_cases("image-light-perceptual.v1"),
 }
 SOUND_CASES = {
     **sound_cases("audio-light-speech.v1", 16_000),
     **sound_cases("audio-light-general.v1", 48_000),
+}
+VIDEO_CASES = {
+    "image-light.v2-clip": VideoCase(lambda: moving(4, 64, 48), 50, "image-light.v2"),
+    **video_cases("stem.v1"),
+    **video_cases("video-light.v1"),
 }
 
 
@@ -113,14 +174,17 @@ def bundled(model: str) -> bool:
     return (Path(weights.__file__).parent / f"{model}.safetensors").is_file()
 
 
-def due() -> dict[str, Case | SoundCase]:
+AnyCase = Case | SoundCase | VideoCase
+
+
+def due() -> dict[str, AnyCase]:
     """Return the cases that there must be files of."""
-    return {name: case for name, case in {**CASES, **SOUND_CASES}.items() if bundled(case.model)}
+    return {name: case for name, case in {**CASES, **SOUND_CASES, **VIDEO_CASES}.items() if bundled(case.model)}
 
 
-def psnr(decoded: np.ndarray, picture: Picture) -> float:
+def psnr(decoded: np.ndarray, original: np.ndarray) -> float:
     """Return the PSNR of pixels in dB."""
-    error = float(np.mean((decoded.astype(float) - picture.pixels) ** 2))
+    error = float(np.mean((decoded.astype(float) - original) ** 2))
     return float(-10 * np.log10(max(error, 1e-6) / 255**2))
 
 
@@ -130,20 +194,27 @@ def snr(decoded: np.ndarray, sound: Sound) -> float:
     return float(10 * np.log10(np.square(sound.samples.astype(float)).sum() / max(error, 1e-12)))
 
 
-def encode(case: Case | SoundCase) -> tuple[bytes, dict[str, object]]:
+def encode(case: AnyCase) -> tuple[bytes, dict[str, object]]:
     """Return the file of a case, and what a later decoder must find in it."""
-    if isinstance(case, SoundCase):
+    if isinstance(case, VideoCase):
+        clip = case.clip()
+        made = VideoCodec(case.model, gop=case.gop).encode(clip, quality=case.quality).data
+        assert made is not None  # noqa: S101  # no target was given
+        data, planes = made, VideoCodec().decode(made)
+        special: dict[str, object] = {"frames": planes.frames, "psnr": round(psnr(planes.y, clip.y), 2)}
+        shape = planes.y.shape
+    elif isinstance(case, SoundCase):
         sound = case.sound()
-        data = AudioCodec(case.model, chunk_seconds=case.chunk_seconds).encode(sound, quality=case.quality).data
-        assert data is not None  # noqa: S101  # no target was given
-        decoded = AudioCodec().decode(data)
-        special: dict[str, object] = {"rate": decoded.rate, "snr": round(snr(decoded.samples, sound), 2)}
+        samples = AudioCodec(case.model, chunk_seconds=case.chunk_seconds).encode(sound, quality=case.quality).data
+        assert samples is not None  # noqa: S101  # no target was given
+        data, decoded = samples, AudioCodec().decode(samples)
+        special = {"rate": decoded.rate, "snr": round(snr(decoded.samples, sound), 2)}
         shape = decoded.samples.shape
     else:
         picture = case.picture()
         data = ImageCodec(case.model, tile_log2=case.tile_log2).encode(picture, quality=case.quality).data
         pixels = ImageCodec().decode(data).pixels
-        special, shape = {"psnr": round(psnr(pixels, picture), 2)}, pixels.shape
+        special, shape = {"psnr": round(psnr(pixels, picture.pixels), 2)}, pixels.shape
     return data, {
         "bytes": len(data),
         "crc32": zlib.crc32(data),

@@ -27,12 +27,14 @@ import sys, contextlib, numpy, torch
 from pathlib import Path
 from triode.codecs.audio import AudioCodec
 from triode.codecs.image import verify
+from triode.codecs.video import VideoCodec
 from triode.eval.items import guess_media
 from triode.media import Sound
 bf16, samples, out = sys.argv[1] == "bf16", Path(sys.argv[2]), Path(sys.argv[3])
+check = {"image": verify, "audio": AudioCodec().verify, "video": VideoCodec().verify}
 with torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else contextlib.nullcontext():
     for path in map(Path, sys.argv[4:]):
-        (verify if guess_media(path) == "image" else AudioCodec().verify)(path.read_bytes())
+        check[guess_media(path)](path.read_bytes())
     out.write_bytes(AudioCodec("tiny-light.v1", chunk_seconds=1).encode(Sound(numpy.load(samples), 11025)).data)
 print("verified", len(sys.argv) - 4)
 """

@@ -98,8 +98,29 @@ class TestRoundTrip:
         info = save_tiny(tmp_path)
         halves, meta = content(info.path)
         assert not any(name.endswith(".q12") for name in halves)
-        older = {k: v for k, v in meta.items() if k not in {"packed", "base"}} | {"format": 1}
+        older = {k: v for k, v in meta.items() if k not in {"packed", "base", "derived"}} | {"format": 1}
         assert load_weights(rewrite(info.path, halves, older)).info.synthesis_digest == info.synthesis_digest
+
+    @pytest.mark.parametrize("least", [1, 1 << 60])
+    def test_integer_weights_are_left_out_where_floats_give_them(self, saved, tmp_path, monkeypatch, least):
+        monkeypatch.setattr(files, "_LEAST_DERIVED", least)
+        info = save_tiny(tmp_path)
+        there, meta = content(info.path)
+        state = entropy_state(load_weights(str(saved.path)).model)
+        weights = {name for name, t in state.items() if t.dtype == torch.int16}
+        assert set(meta["derived"]) == (weights if least == 1 else set())
+        assert weights & set(there) == weights - set(meta["derived"])
+        loaded = load_weights(str(info.path))
+        digests = ("entropy_digest", "synthesis_digest", "known_answer")
+        assert all(getattr(loaded.info, digest) == getattr(saved, digest) for digest in digests)
+
+    def test_files_of_format_2_are_read(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(files, "_LEAST_DERIVED", 1 << 60)
+        info = save_tiny(tmp_path)
+        there, meta = content(info.path)
+        del meta["derived"]
+        older = rewrite(info.path, there, meta | {"format": 2})
+        assert load_weights(older).info.synthesis_digest == info.synthesis_digest
 
     def test_saving_twice_gives_the_same_bytes(self, saved, tmp_path):
         again = save_tiny(tmp_path)
@@ -244,6 +265,17 @@ class TestBase:
         digests = ("entropy_digest", "synthesis_digest", "known_answer")
         assert all(getattr(whole, digest) == getattr(info, digest) for digest in digests)
 
+    def test_integer_weights_that_follow_from_other_floats_than_those_of_the_base(self, folders, tmp_path, monkeypatch):
+        monkeypatch.setattr(files, "_LEAST_DERIVED", 1)
+        save_tiny(folders[0])
+        model = tiny_model()
+        with torch.no_grad():
+            for parameter in model.entropy.parameters():
+                parameter.mul_(1.01)
+        info = self.save(model, tmp_path / "v.safetensors")
+        assert content(info.path)[1]["derived"]
+        assert load_weights(str(info.path)).info == info
+
     def test_a_part_of_a_model(self, folders):
         save_tiny(folders[0])
         image = load_weights(NAME).model
@@ -340,7 +372,10 @@ class TestDamage:
     @pytest.mark.parametrize(
         "change",
         [
-            {"format": 3},
+            {"format": 4},
+            {"derived": [1]},
+            {"derived": ["g_a.linear.weight"]},
+            {"derived": 1},
             {"packed": []},
             {"packed": ["g_a.linear.weight"]},
             {"packed": {"g_a.linear.weight": [1]}},

@@ -68,11 +68,12 @@ class _ExactWeights(ExactModule):
             raise ValueError(f"Weights must be finite and at most {_WEIGHT_MAX / 2}")
         out = w.shape[0]
         peak = w.reshape(out, -1).abs().amax(1).clamp_min(1e-12)
-        shift = torch.floor(torch.log2(_WEIGHT_MAX / peak)).clamp_(1, _MAX_SHIFT)
-        scale = torch.exp2(shift)
+        # From the exponent, as a library's logarithm may differ between machines.
+        shift = (torch.frexp(_WEIGHT_MAX / peak).exponent.long() - 1).clamp_(1, _MAX_SHIFT)
+        scale = torch.bitwise_left_shift(torch.ones_like(shift), shift).double()
         quantised = torch.round(w * scale.view(-1, *([1] * (w.dim() - 1)))).clamp_(-_WEIGHT_MAX, _WEIGHT_MAX)
         b = torch.zeros(out, dtype=torch.float64) if bias is None else bias.detach().double()
-        b = torch.round(b * scale * (1 << FRACTION_BITS)) + torch.exp2(shift - 1)
+        b = torch.round(b * scale * (1 << FRACTION_BITS)) + scale / 2
         if not bool((b.abs() < _EXACT).all()):
             raise ValueError("Biases must be finite, and small enough for sums below 2**53")
         self.register_buffer("weight", quantised.to(torch.int16))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -33,8 +34,9 @@ SPEECH, GENERAL = "audio-light-speech.v1", "audio-light-general.v1"
 """Weights for sound: 16 kHz, trained on speech, and 48 kHz, trained on music too."""
 _SPEECH_RATE, _SPEECH_RATE_MONO = 16_000, 24_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_FORMATS = (1, 2)
-"""Format 1 has all floats in float16 and no base."""
+_FORMATS = (1, 2, 3)
+"""Format 1 has all floats in float16 and no base; format 2 has all integers."""
+_LEAST_DERIVED = 1024
 _SUFFIX = ".safetensors"
 M_co = TypeVar("M_co", bound=nn.Module, covariant=True)
 
@@ -146,10 +148,12 @@ def save_weights(
     if base is not None:
         there = left_out(state, _tensors(_base_path(base), {}, depth=1), base.prefix)
         state = {k: v for k, v in state.items() if k not in there}
-    tensors, packed = pack(state)
+    derived = sorted(k for k in _derivable(model) if k in state)
+    tensors, packed = pack({k: v for k, v in state.items() if k not in derived})
     meta = {
         "format": _FORMATS[-1],
         "packed": packed,
+        "derived": derived,
         "base": None if base is None else dataclasses.asdict(base),
         "name": name,
         "media": entry.media,
@@ -183,7 +187,7 @@ def read_info(path: Path) -> WeightsInfo:
     """
     try:
         meta = _meta(path)
-        for key in ("format", "packed", "base"):
+        for key in ("format", "packed", "base", "derived"):
             meta.pop(key, None)
         info = WeightsInfo(path=Path(path), bytes=Path(path).stat().st_size, **meta)
         _check(info)
@@ -383,11 +387,33 @@ def _plain_torch() -> Iterator[None]:
 
 
 def _load_tensors(model: ImageModel | AudioModel | VideoModel, path: Path) -> None:
+    derived: list[str] = _meta(path).get("derived") or []
     model.eval().requires_grad_(False)
     model.export()
-    model.load_state_dict(_tensors(path, model.state_dict()))
+    state = _tensors(path, model.state_dict())
+    if derived:
+        made = _integer_weights(model, state)
+        state |= {k: made[k] for k in derived}  # A base may have others of these names.
+    model.load_state_dict(state)
     if not entropy_state(model):
         raise ValueError("no integer entropy state")
+
+
+def _integer_weights(model: ImageModel | AudioModel | VideoModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give a model the floats of `state`; return the large integer weights that its export makes of them.
+
+    They are float32 numbers times a power of two, rounded: the same on every machine, and covered by the digest.
+    """
+    model.load_state_dict({k: v for k, v in state.items() if v.is_floating_point()}, strict=False)
+    model.export()
+    return {k: v for k, v in entropy_state(model).items() if v.dtype == torch.int16 and v.numel() >= _LEAST_DERIVED}
+
+
+def _derivable(model: ImageModel | AudioModel | VideoModel) -> set[str]:
+    """Return the names of the integer weights that a file may leave out, as export makes them of its floats."""
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    made = _integer_weights(copy.deepcopy(model), state)
+    return {k for k, v in made.items() if torch.equal(v, state[k])}
 
 
 def _base_path(base: Base) -> Path:
