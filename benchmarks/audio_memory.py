@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from processes import growth, measured
 
 from triode.codecs.audio import AudioCodec
 from triode.models.base import AudioModel
@@ -61,21 +59,22 @@ class Drone:
         return (x * np.linspace(1, 0.7, self.channels)[:, None] + noise).astype(np.float32)
 
 
-def small_weights(folder: Path) -> Path:
+def small_weights(path: Path) -> None:
     """Write the weights of a small untrained model."""
     torch.manual_seed(0)
     model = create_model("audio-light", **SMALL)
     if not isinstance(model, AudioModel):
         raise SystemExit("audio-light is no model of sound")
     model.init_from_data([Drone(20, model.sample_rate, 1).read(1 << 30)[0]])
-    path = folder / "audio-light-small.v0.safetensors"
     save_weights(model, path, name="audio-light-small.v0", architecture="audio-light")
-    return path
 
 
 def step(a: argparse.Namespace) -> None:
     """Do what a process of its own does."""
     torch.set_num_threads(1)
+    if a.step == "weights":
+        small_weights(Path(a.model))
+        return
     codec, seconds = AudioCodec(a.model), 3600 * a.hours
     if a.step == "encode":
         with a.file.open("wb") as out:
@@ -87,17 +86,11 @@ def step(a: argparse.Namespace) -> None:
         raise SystemExit(f"{made} samples came back")
 
 
-def run(what: str, file: Path, hours: float, model: str, a: argparse.Namespace) -> dict[str, float]:
+def run(what: str, a: argparse.Namespace, **given: object) -> dict[str, float]:
     """Run a step as a process; return its peak memory and its seconds."""
-    words = [what, file, hours, model, a.rate, a.channels, *([] if a.kbps is None else [a.kbps])]
-    names = ["--step", "--file", "--hours", "--model", "--rate", "--channels", "--kbps"]
-    given = [str(word) for pair in zip(names, words, strict=False) for word in pair]
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, __file__, *given])
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{what} failed: {os.waitstatus_to_exitcode(status)}")
-    return {"peak_mib": round(usage.ru_maxrss / 1024, 1), "seconds": round(time.perf_counter() - start, 1)}
+    shared = {name: getattr(a, name) for name in ("rate", "channels", "kbps")}
+    words = [f"--{name}={value}" for name, value in {"step": what, **shared, **given}.items() if value is not None]
+    return measured([sys.executable, __file__, *words]).mebibytes
 
 
 def main() -> None:
@@ -108,7 +101,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=48_000)
     parser.add_argument("--model", help="name or path of weights (default: a small untrained model)")
     parser.add_argument("--kbps", type=float, help="search this rate rather than take quality 50")
-    parser.add_argument("--step", choices=("encode", "decode"), help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=("weights", "encode", "decode"), help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.step:
@@ -117,18 +110,17 @@ def main() -> None:
     peaks: dict[str, dict[str, dict[str, float]]] = {}
     sizes = {}
     with tempfile.TemporaryDirectory() as folder:
-        model = a.model or str(small_weights(Path(folder)))
+        model = a.model or str(Path(folder) / "audio-light-small.v0.safetensors")
+        if not a.model:
+            run("weights", a, model=model)
         for name, hours in (("minute", 1 / 60), ("long", a.hours)):
             file = Path(folder) / f"{name}.tri"
-            peaks[name] = {what: run(what, file, hours, model, a) for what in ("encode", "decode")}
+            peaks[name] = {what: run(what, a, model=model, file=file, hours=hours) for what in ("encode", "decode")}
             sizes[name] = file.stat().st_size
     report = {
         **{name: getattr(a, name) for name in ("hours", "channels", "rate", "kbps")},
         **{name: {**found, "bytes": sizes[name]} for name, found in peaks.items()},
-        "growth_mib": {
-            what: round(peaks["long"][what]["peak_mib"] - peaks["minute"][what]["peak_mib"], 1)
-            for what in ("encode", "decode")
-        },
+        "growth_mib": growth(peaks["minute"], peaks["long"]),
     }
     print(json.dumps(report, indent=1))
 

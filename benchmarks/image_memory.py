@@ -11,27 +11,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from processes import measured
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "kodim23.png"
 
 
 def run(*args: object) -> dict[str, float]:
     """Run triode as a process of its own; return its peak memory in bytes and seconds."""
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "triode", *map(str, args)], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"triode {' '.join(map(str, args))} failed: {os.waitstatus_to_exitcode(status)}")
-    return {"peak_bytes": usage.ru_maxrss * 1024, "seconds": round(time.perf_counter() - start, 2)}
+    usage = measured([sys.executable, "-m", "triode", *args])
+    return {"peak_bytes": usage.peak_bytes, "seconds": round(usage.seconds, 2)}
 
 
 def main() -> None:

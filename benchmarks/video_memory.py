@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import torch
+from processes import growth, measured
 
 from triode.codecs.video import VideoCodec
 from triode.media import Clip
@@ -128,18 +126,10 @@ def step(a: argparse.Namespace) -> None:
 
 
 def run(what: str, a: argparse.Namespace, **given: object) -> dict[str, float]:
-    """Run a step as a process; return its peak memory and its seconds.
-
-    The kernel counts the peak of this process to that of a process that it starts, so nothing large is done here.
-    """
+    """Run a step as a process; return its peak memory and its seconds."""
     shared = {name: getattr(a, name) for name in ("width", "height", "fps", "quality", "threads")}
     words = [f"--{name}={value}" for name, value in {"step": what, **shared, **given}.items() if value is not None]
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, __file__, *words])
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{what} failed: {os.waitstatus_to_exitcode(status)}")
-    return {"peak_mib": round(usage.ru_maxrss / 1024, 1), "seconds": round(time.perf_counter() - start, 1)}
+    return measured([sys.executable, __file__, *words]).mebibytes
 
 
 def main() -> None:
@@ -173,10 +163,7 @@ def main() -> None:
         **{name: getattr(a, name) for name in ("minutes", "width", "height", "fps", "quality", "threads")},
         "model": a.model or "small untrained video-light",
         **{name: {**found, "bytes": sizes[name]} for name, found in peaks.items()},
-        "growth_mib": {
-            what: round(peaks["long"][what]["peak_mib"] - peaks["short"][what]["peak_mib"], 1)
-            for what in ("encode", "decode")
-        },
+        "growth_mib": growth(peaks["short"], peaks["long"]),
     }
     print(json.dumps(report, indent=1))
 
