@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from triode.api import File
-    from triode.codecs.audio import AudioCodec, AudioInfo, EncodedSound
-    from triode.codecs.image import Encoded, ImageCodec, ImageInfo
-    from triode.codecs.video import ClipFrames, EncodedClip, VideoCodec, VideoInfo
+    from triode.codecs.audio import AudioCodec, EncodedSound
+    from triode.codecs.image import Encoded, ImageCodec
+    from triode.codecs.info import AudioInfo, ImageInfo, VideoInfo
+    from triode.codecs.video import ClipFrames, EncodedClip, VideoCodec
     from triode.container import DecodeLimits
     from triode.media import Clip, Picture, Sound
 
@@ -72,7 +73,7 @@ __all__ = [
 _LAZY: _Mapping[str, str] = _MappingProxyType(
     {
         "AudioCodec": "triode.codecs.audio",
-        "AudioInfo": "triode.codecs.audio",
+        "AudioInfo": "triode.codecs.sound_info",
         "Clip": "triode.media",
         "ClipFrames": "triode.codecs.video",
         "DecodeLimits": "triode.container",
@@ -81,11 +82,11 @@ _LAZY: _Mapping[str, str] = _MappingProxyType(
         "EncodedSound": "triode.codecs.audio",
         "File": "triode.api",
         "ImageCodec": "triode.codecs.image",
-        "ImageInfo": "triode.codecs.image",
+        "ImageInfo": "triode.codecs.image_info",
         "Picture": "triode.media",
         "Sound": "triode.media",
         "VideoCodec": "triode.codecs.video",
-        "VideoInfo": "triode.codecs.video",
+        "VideoInfo": "triode.codecs.video_info",
     }
 )
 
@@ -192,13 +193,12 @@ def info(
         CodecError: The file is damaged or exceeds the limits.
         OSError: It cannot be opened.
     """
-    from triode.api import find_codec
+    from triode.codecs.info import read_info
 
     if isinstance(source, (str, _Path)):
         with _Path(source).open("rb") as opened:
-            return info(opened, limits=limits)
-    codec, file = find_codec(source, None, limits)
-    return codec.info(file)
+            return read_info(opened, limits)
+    return read_info(source, limits)
 
 
 def verify(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from triode.codecs.image_info import describe
 from triode.container import ContainerReader, ContainerWriter, DecodeLimits, Head, ImageHead, Layout, MetadataKind, Unit
 from triode.errors import EntropyMismatchError, ModelMismatchError, UnsupportedError
 from triode.media import Picture
@@ -30,24 +31,6 @@ class Encoded:
     height: int
     payload_bytes: int
     psnr: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImageInfo:
-    media: str
-    model: str
-    width: int
-    height: int
-    channels: int
-    has_alpha: bool
-    tiles: int
-    rate_points: tuple
-    bytes: int
-    payload_bytes: int
-    metadata: tuple
-    entropy_digest: str
-    synthesis_digest: str
-    structure: tuple
 
 
 def quality_to_point(quality):
@@ -126,27 +109,7 @@ class ImageCodec:
         return Picture(pixels, meta.icc, meta.exif, meta.xmp)
 
     def info(self, source):
-        reader = ContainerReader(io.BytesIO(source) if isinstance(source, bytes) else source, self.limits)
-        units = list(reader.units())
-        head, body = reader.head, reader.head.body
-        structure = reader.structure()
-        blocks = ((kind.name.lower(), reader.metadata.get(kind)) for kind in MetadataKind)
-        return ImageInfo(
-            "image",
-            head.model,
-            body.width,
-            body.height,
-            body.layout.channels,
-            body.alpha,
-            head.units,
-            tuple(sorted({unit.rate_point for unit in units})),
-            8 + sum(chunk.size for chunk in structure),
-            sum(len(unit.payload) for unit in units),
-            tuple((name, len(data)) for name, data in blocks if data),
-            head.entropy_digest.hex(),
-            head.synthesis_digest.hex(),
-            structure,
-        )
+        return describe(ContainerReader(io.BytesIO(source) if isinstance(source, bytes) else source, self.limits))
 
     def verify(self, source):
         data = source if isinstance(source, bytes) else source.read()

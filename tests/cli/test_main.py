@@ -50,6 +50,16 @@ class TestHelp:
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
         assert done.stdout.endswith("LOADED 0 []\n")
 
+    @pytest.mark.parametrize("name", ["image-light.v2-photo", "audio-light-speech.v1-voice", "image-light.v2-clip"])
+    def test_info_loads_no_torch(self, name):
+        code = (
+            "import sys\nfrom triode.cli.main import main\n"
+            f"code = main(['info', '--json', 'tests/golden/{name}.tri'])\n"
+            "print('LOADED', code, sorted({'torch', 'PIL', 'constriction'} & set(sys.modules)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
+        assert done.stdout.endswith("LOADED 0 []\n"), done.stderr
+
     @pytest.mark.parametrize("command", COMMANDS)
     def test_says_what_it_is_for(self, triode, command):
         result = triode(command, "--help")

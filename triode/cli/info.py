@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING
 
 from triode.cli.common import open_tri, shown
 from triode.cli.inspection import add_inspection, describe_file
-from triode.cli.media.kinds import codec_of
 from triode.cli.targets import Job
 from triode.cli.text import table
 
 if TYPE_CHECKING:
-    from triode.codecs.audio import AudioInfo
-    from triode.codecs.image import ImageInfo
-    from triode.codecs.video import VideoInfo
+    from triode.codecs.info import AudioInfo, ImageInfo, VideoInfo
     from triode.container import DecodeLimits
 
 __all__ = ["InfoRecord", "InfoTask", "add_parser"]
@@ -88,8 +85,10 @@ class InfoTask:
 
     def run(self, job: Job, progress: Callable[[float], None] | None) -> InfoRecord:
         """Read one file."""
+        from triode.codecs.info import read_info
+
         with open_tri(job.source) as file:
-            return InfoRecord(job.source, codec_of(file, self.limits).info(file))
+            return InfoRecord(job.source, read_info(file, self.limits))
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

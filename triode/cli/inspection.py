@@ -16,9 +16,7 @@ from triode.cli.media.video import describe_video
 from triode.cli.targets import Job
 
 if TYPE_CHECKING:
-    from triode.codecs.audio import AudioInfo
-    from triode.codecs.image import ImageInfo
-    from triode.codecs.video import VideoInfo
+    from triode.codecs.info import AudioInfo, ImageInfo, VideoInfo
     from triode.container import DecodeLimits
 
 __all__ = ["add_inspection", "describe_file"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Final
 
@@ -23,14 +22,14 @@ from triode.codecs.sound_encoding import (
     SoundSource,
     blocks_of,
     chunk_frames,
-    kbps_of,
     length_of,
 )
+from triode.codecs.sound_info import AudioInfo, describe
 from triode.codecs.sources import check_identity, model_of, open_source, rewindable
 from triode.codecs.spool import SampleSpool, UnitSpool
 from triode.codecs.streaming import StreamDecoder, StreamEncoder, StreamFormat
 from triode.codecs.tags import pack_tags, unpack_tags
-from triode.container import MAX_RATE, SIGNATURE, ChunkInfo, ContainerReader, DecodeLimits, MetadataKind
+from triode.container import MAX_RATE, ContainerReader, DecodeLimits
 from triode.errors import CodecError, LimitExceededError
 from triode.media import Sound, Tags
 from triode.models.base import AudioModel
@@ -48,51 +47,6 @@ A second is 4 to 8 % more bytes and takes 1.5 times as long (``benchmarks/audio_
 """
 _SECONDS_MOST: Final = 3600
 _PROBES: Final = 7
-
-
-@dataclass(frozen=True, slots=True)
-class AudioInfo:
-    """What a ``.tri`` sound says of itself, read without its model.
-
-    Attributes:
-        media: ``audio``.
-        model: Name of the weights it was coded with.
-        rate: Samples per second.
-        model_rate: Samples per second that it was coded at.
-        channels: Channels.
-        samples: Samples per channel.
-        seconds: Duration.
-        chunks: Number of units.
-        chunk_seconds: Duration of a unit, the last aside.
-        rate_points: Distinct rate points of the units, rising.
-        bytes: Size of the file.
-        payload_bytes: What the units hold.
-        kbps: Thousand bits of the file over seconds.
-        metadata: Kind and size of each metadata block.
-        tags: What the recording says of itself.
-        entropy_digest: First 4 bytes, hex.
-        synthesis_digest: First 4 bytes, hex.
-        structure: Chunks of the file.
-    """
-
-    media: str
-    model: str
-    rate: int
-    model_rate: int
-    channels: int
-    samples: int
-    seconds: float
-    chunks: int
-    chunk_seconds: float
-    rate_points: tuple[int, ...]
-    bytes: int
-    payload_bytes: int
-    kbps: float
-    metadata: tuple[tuple[str, int], ...]
-    tags: Tags
-    entropy_digest: str
-    synthesis_digest: str
-    structure: tuple[ChunkInfo, ...]
 
 
 class AudioCodec:
@@ -251,7 +205,7 @@ class AudioCodec:
         Raises:
             CodecError: If the file is damaged or exceeds the limits.
         """
-        return _describe(ContainerReader(rewindable(source, self._limits), self._limits))
+        return describe(ContainerReader(rewindable(source, self._limits), self._limits))
 
     def verify(self, source: bytes | BinaryIO) -> AudioInfo:
         """Decode the symbols of every unit and check every checksum; makes no samples.
@@ -262,7 +216,7 @@ class AudioCodec:
         reader = ContainerReader(rewindable(source, self._limits), self._limits)
         for _ in self._decoding(reader).chunks(0, reader.head.units - 1, whole=True):
             pass
-        return _describe(reader)
+        return describe(reader)
 
     def stream_encoder(self, rate: int, channels: int, *, quality: float = 50) -> StreamEncoder:
         """Begin to encode a stream.
@@ -343,34 +297,3 @@ def _watched(blocks: Iterator[Samples], length: int | None, progress: Progress |
             progress(min(1.0, done / length))
     if progress:
         progress(1.0)
-
-
-def _describe(reader: ContainerReader) -> AudioInfo:
-    head, body, payload, points = reader.head, reader.head.audio, 0, set()
-    for unit in reader.units():
-        payload += len(unit.payload)
-        points.add(unit.rate_point)
-    blocks = ((k.name.lower(), reader.metadata.get(k)) for k in MetadataKind)
-    structure = reader.structure()
-    size = sum(c.size for c in structure) + len(SIGNATURE)
-    seconds = body.samples / body.rate
-    return AudioInfo(
-        media="audio",
-        model=head.model,
-        rate=body.rate,
-        model_rate=body.model_rate,
-        channels=body.channels,
-        samples=body.samples,
-        seconds=seconds,
-        chunks=head.units,
-        chunk_seconds=body.unit_frames(0) * body.hop / body.model_rate,
-        rate_points=tuple(sorted(points)),
-        bytes=size,
-        payload_bytes=payload,
-        kbps=kbps_of(size, seconds),
-        metadata=tuple((name, len(data)) for name, data in blocks if data is not None),
-        tags=unpack_tags(reader.metadata.text),
-        entropy_digest=head.entropy_digest.hex(),
-        synthesis_digest=head.synthesis_digest.hex(),
-        structure=structure,
-    )

@@ -11,16 +11,14 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from triode.codecs.matrices import MATRICES
 from triode.codecs.planes import Planes
 from triode.container import MAX_GOP, VideoHead
 from triode.errors import UnsupportedError
 from triode.media import Clip
 
-__all__ = ["MATRICES", "ClipSource", "Gop", "SceneCuts", "frames_of", "gops_of", "head_of", "matrix_name"]
+__all__ = ["ClipSource", "Gop", "SceneCuts", "frames_of", "gops_of", "head_of"]
 
-MATRICES: Final = {"bt709": 1, "bt601": 6}
-"""Codes of ITU-T H.273."""
-_NAMES: Final = {1: "bt709", 5: "bt601", 6: "bt601"}
 _FINEST: Final = (1 << 32) - 1
 _CLOCK: Final = Fraction(1, 90_000)
 _BATCH: Final = 8
@@ -115,17 +113,6 @@ class SceneCuts:
     def restart(self) -> None:
         """Forget all but the last frame."""
         self._usual, self._count = 0.0, 0
-
-
-def matrix_name(code: int) -> str:
-    """Return the name of a matrix of ITU-T H.273.
-
-    Raises:
-        UnsupportedError: If it is another than those of BT.709 and BT.601.
-    """
-    if code not in _NAMES:
-        raise UnsupportedError(f"the file has the colour matrix {code} of H.273; this release decodes 1, 5 and 6")
-    return _NAMES[code]
 
 
 def head_of(source: Clip | ClipSource, most_frames: int) -> VideoHead:

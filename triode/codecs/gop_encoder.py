@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from triode.codecs.gop import Gop, matrix_name
+from triode.codecs.gop import Gop
+from triode.codecs.matrices import matrix_name
 from triode.codecs.planes import from_planes
 from triode.container import CodedFrame, Unit, VideoHead, VideoUnit, pack_video_unit
 from triode.entropy.coder import RangeWriter

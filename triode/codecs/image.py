@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -13,11 +12,12 @@ from triode.codecs.allocation import fit_bytes, reach_psnr
 from triode.codecs.alpha import decode_alpha
 from triode.codecs.image_decoding import Decoding
 from triode.codecs.image_encoding import Encoded, Encoding
+from triode.codecs.image_info import ImageInfo, describe
 from triode.codecs.refine import Effort, check_effort
 from triode.codecs.search import quality_to_point
 from triode.codecs.sources import check_identity, model_of, open_source, rewindable
 from triode.codecs.tiles import check_tiles, decoding_memory
-from triode.container import SIGNATURE, ChunkInfo, ContainerReader, DecodeLimits, MetadataKind
+from triode.container import ContainerReader, DecodeLimits
 from triode.errors import UnsupportedError
 from triode.media import Picture
 from triode.models.weights import default_weights, load_weights
@@ -29,43 +29,6 @@ TILE_LOG2 = 11
 _TILES = range(7, 17)
 
 Progress = Callable[[float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class ImageInfo:
-    """What a ``.tri`` image says of itself, read without its model.
-
-    Attributes:
-        media: ``image``.
-        model: Name of the weights it was coded with.
-        width: Pixels.
-        height: Pixels.
-        channels: Colour channels, 1 or 3.
-        has_alpha: Whether there is an alpha plane.
-        tiles: Number of units.
-        rate_points: Distinct rate points of the units, rising.
-        bytes: Size of the file.
-        payload_bytes: Entropy coded bytes.
-        metadata: Kind and size of each metadata block.
-        entropy_digest: First 4 bytes, hex.
-        synthesis_digest: First 4 bytes, hex.
-        structure: Chunks of the file.
-    """
-
-    media: str
-    model: str
-    width: int
-    height: int
-    channels: int
-    has_alpha: bool
-    tiles: int
-    rate_points: tuple[int, ...]
-    bytes: int
-    payload_bytes: int
-    metadata: tuple[tuple[str, int], ...]
-    entropy_digest: str
-    synthesis_digest: str
-    structure: tuple[ChunkInfo, ...]
 
 
 class ImageCodec:
@@ -169,7 +132,7 @@ class ImageCodec:
         Raises:
             CodecError: If the file is damaged or exceeds the limits.
         """
-        return _describe(ContainerReader(rewindable(source, self._limits), self._limits))
+        return describe(ContainerReader(rewindable(source, self._limits), self._limits))
 
     def verify(self, source: bytes | BinaryIO) -> ImageInfo:
         """Decode the entropy path of every unit and check every checksum; makes no pixels.
@@ -182,7 +145,7 @@ class ImageCodec:
             pass
         if reader.alpha is not None:
             decode_alpha(reader.alpha, reader.head.image.width, reader.head.image.height)
-        return _describe(reader)
+        return describe(reader)
 
     def _decoding(self, reader: ContainerReader, progress: Progress | None) -> Decoding:
         """Find the weights of a file, and check that they and this release can decode it."""
@@ -199,28 +162,3 @@ class ImageCodec:
 def verify(source: bytes | BinaryIO, *, limits: DecodeLimits | None = None) -> ImageInfo:
     """Check a file with the model that it names; see :meth:`ImageCodec.verify`."""
     return ImageCodec(limits=limits).verify(source)
-
-
-def _describe(reader: ContainerReader) -> ImageInfo:
-    head, payload, points = reader.head, 0, set()
-    for unit in reader.units():
-        payload += len(unit.payload)
-        points.add(unit.rate_point)
-    blocks = ((k.name.lower(), reader.metadata.get(k)) for k in MetadataKind)
-    structure = reader.structure()
-    return ImageInfo(
-        media="image",
-        model=head.model,
-        width=head.image.width,
-        height=head.image.height,
-        channels=head.image.layout.channels,
-        has_alpha=head.image.alpha,
-        tiles=head.units,
-        rate_points=tuple(sorted(points)),
-        bytes=sum(c.size for c in structure) + len(SIGNATURE),
-        payload_bytes=payload,
-        metadata=tuple((name, len(data)) for name, data in blocks if data is not None),
-        entropy_digest=head.entropy_digest.hex(),
-        synthesis_digest=head.synthesis_digest.hex(),
-        structure=structure,
-    )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triode.codecs.search import point_to_quality
+from triode.codecs.sound_info import kbps_of
 from triode.codecs.spool import UnitSpool
 from triode.codecs.streaming import UnitStream
 from triode.container import (
@@ -35,7 +36,6 @@ __all__ = [
     "SoundSource",
     "blocks_of",
     "chunk_frames",
-    "kbps_of",
     "length_of",
 ]
 
@@ -210,11 +210,6 @@ def blocks_of(sound: Sound | SoundSource) -> Iterator[Samples]:
         return
     while (block := sound.read(BLOCK)).shape[1]:
         yield block
-
-
-def kbps_of(size: int, seconds: float) -> float:
-    """Return thousand bits over seconds, 0 where there are none."""
-    return 8 * size / 1000 / seconds if seconds else 0.0
 
 
 def _unmarked(unit: Unit, channels: int) -> Unit:

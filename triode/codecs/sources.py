@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from triode.container import ContainerReader, DecodeLimits, Head, Media
 from triode.errors import ModelMismatchError
-from triode.models.weights import WeightsInfo
+
+if TYPE_CHECKING:
+    from triode.models.weights import WeightsInfo
 
 __all__ = ["check_identity", "model_of", "open_source", "peek_media", "rewindable"]
 

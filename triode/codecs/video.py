@@ -12,9 +12,10 @@ from typing import BinaryIO, Final
 import numpy as np
 from torch import nn
 
-from triode.codecs.gop import ClipSource, head_of, matrix_name
+from triode.codecs.gop import ClipSource, head_of
 from triode.codecs.gop_decoder import decoding_memory
 from triode.codecs.gop_engine import GopEngine, SerialEngine
+from triode.codecs.matrices import matrix_name
 from triode.codecs.search import quality_to_point
 from triode.codecs.sources import check_identity, model_of, open_source, rewindable
 from triode.codecs.video_decoding import ClipFrames, Part, VideoDecoding

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from triode.codecs.gop import matrix_name
 from triode.codecs.gop_decoder import decode_frames, decode_symbols
+from triode.codecs.matrices import matrix_name
 from triode.codecs.planes import Planes
 from triode.container import (
     ContainerReader,

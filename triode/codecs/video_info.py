@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from triode.codecs.gop import matrix_name
+from triode.codecs.matrices import matrix_name
 from triode.container import (
     SIGNATURE,
     ChunkInfo,
