@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from triode.errors import ModelMismatchError
+from triode.models.plugins import load_plugins
 
 _MODULES = (
     "triode.models.audio.audio_light",
@@ -76,6 +77,7 @@ def register_model(name: str, config: type, media: str = "image") -> Callable[[B
 def _load() -> None:
     for module in _MODULES:
         importlib.import_module(module)
+    load_plugins()
 
 
 def list_architectures(pattern: str = "*") -> list[str]:
