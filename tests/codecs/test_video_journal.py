@@ -161,6 +161,16 @@ def test_journal_keeps_entries_in_order(tmp_path):
         assert journal.entries == tuple(entries)
 
 
+def test_a_journal_that_is_being_written_is_refused(tmp_path):
+    path = tmp_path / "j"
+    with VideoJournal(path, b"digest") as journal:
+        with pytest.raises(UnsupportedError, match="is the journal of an encoding that is running"):
+            VideoJournal(path, b"digest")
+        journal.add(Entry(Unit(0, 1, 2, b"x"), 1, 3))
+    with VideoJournal(path, b"digest") as journal:
+        assert len(journal.entries) == 1
+
+
 def test_nonsense_behind_the_entries_takes_no_memory(tmp_path):
     entry = Entry(Unit(0, 5, 7, b"unit"), 3, 9)
     with VideoJournal(tmp_path / "j", b"d" * 32) as journal:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -45,7 +47,7 @@ class VideoJournal:
         digest: What the encoding depends on, see :func:`digest_of`.
 
     Raises:
-        UnsupportedError: If the file is of another encoding, or no journal.
+        UnsupportedError: If the file is of another encoding, or no journal, or another process is writing it.
         OSError: If it cannot be read or written.
     """
 
@@ -54,6 +56,8 @@ class VideoJournal:
         self._file: BinaryIO = path.open("r+b" if path.exists() else "w+b")
         self.entries: tuple[Entry, ...] = ()
         try:
+            if not _locked(self._file):
+                raise UnsupportedError(f"{path} is the journal of an encoding that is running")
             self._begin(_MAGIC + digest)
         except BaseException:
             self._file.close()
@@ -124,6 +128,24 @@ class VideoJournal:
     def _sync(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Lock a file until it is closed, or its process ends however it does; return whether nobody else has."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            file.seek(0)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # A file system that knows no locks is used without.
+        return error.errno not in {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
+    return True
 
 
 def digest_of(parts: Iterable[bytes]) -> bytes:
