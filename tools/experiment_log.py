@@ -42,7 +42,7 @@ def read(run: Path, note: str) -> dict[str, Any]:
     # A resumed run counts its steps on, but not its seconds.
     between = len(seconds) > 1 and (seconds[-1][1] - seconds[0][1]) / (seconds[-1][0] - seconds[0][0])
     tail = [value for _, value in loss[-max(1, len(loss) // 10) :]]
-    for name in ("folder", "cache_dir", "init"):
+    for name in ("folder", "photos", "image", "cache_dir", "init"):
         if settings.get(name):
             settings[name] = Path(settings[name]).name
     return {

@@ -19,6 +19,7 @@ SETTINGS = {
     "model": "image-light",
     "lr": 0.001,
     "folder": "/home/someone/photos",
+    "photos": "/home/someone/more",
     "cache_dir": "deep/below/cache",
     "init": "elsewhere/small.safetensors",
     "distortion": {"mse": 1.0},
@@ -78,7 +79,7 @@ def test_a_resumed_run(tool: ModuleType, tmp_path: Path) -> None:
 
 def test_settings_name_no_folders(tool: ModuleType, tmp_path: Path) -> None:
     found = tool.read(write_run(tmp_path, training_rows()), "")["settings"]
-    assert found == SETTINGS | {"folder": "photos", "cache_dir": "cache", "init": "small.safetensors"}
+    assert found == SETTINGS | {"folder": "photos", "photos": "more", "cache_dir": "cache", "init": "small.safetensors"}
     assert tool.read(write_run(tmp_path, training_rows(), init=None), "")["settings"]["init"] is None
 
 
