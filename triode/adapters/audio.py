@@ -1,11 +1,11 @@
 """Public weights of EnCodec, DAC and SNAC, in our models.
 
 Their packages are not needed: what is read are tensors and their names. The weights stay under the terms of who
-published them. They are pickles, which this library does not open; let PyTorch do so, without running code:
+published them. They are pickles; ``read_state`` takes the tensors out of them and runs nothing:
 
->>> import torch
 >>> from triode.adapters.audio import from_encodec
->>> state = torch.load("encodec_24khz-d7cc33bc.th", map_location="cpu", weights_only=True)  # doctest: +SKIP
+>>> from triode.eval.metrics.statefile import read_state
+>>> state = read_state("encodec_24khz-d7cc33bc.th")  # doctest: +SKIP
 >>> model = from_encodec(state, sample_rate=24000)  # doctest: +SKIP
 
 The prior of the codes starts without any knowledge: ``model.fit_prior(sounds)``, then

@@ -70,14 +70,15 @@ def from_compressai(
 ) -> ImageModel:
     """Build one of our models with the weights of a CompressAI model.
 
-    The published files are pickles, which this library does not open; let PyTorch do so, without running code:
+    The published files are pickles; ``read_state`` takes the tensors out of them and runs nothing:
 
-    >>> import torch
     >>> from triode.adapters.compressai import from_compressai
-    >>> state = torch.load("mbt2018-mean-4-6dba02a3.pth.tar", map_location="cpu", weights_only=True)  # doctest: +SKIP
+    >>> from triode.eval.metrics.statefile import read_state
+    >>> state = read_state("mbt2018-mean-4-6dba02a3.pth.tar")  # doctest: +SKIP
     >>> model = from_compressai(state, "mbt2018-mean", lmbda=0.013)  # doctest: +SKIP
 
-    A checkpoint of CompressAI's training script holds the weights as ``state["state_dict"]``.
+    A checkpoint of CompressAI's training script holds more than tensors, which ``read_state`` refuses: load it with
+    PyTorch (``weights_only=True``) and give its ``"state_dict"``.
 
     Args:
         source: State dict, in any of the spellings that CompressAI has had, or the CompressAI model itself.
