@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from triode.io.video import ClipReader
-from triode.models.video.vectors import BLOCK, VectorCoder, relative, search, spread, warp
+from triode.models.video.block_search import search
+from triode.models.video.vectors import BLOCK, VectorCoder, compensate, relative
 from triode.models.video.video_light import VideoLight
 
 
@@ -59,7 +60,7 @@ def main() -> None:
         still, moved, bits = [], [], 0.0
         for frame, reference in zip(frames[1:], frames, strict=False):
             vectors = search(frame, reference, before, price)
-            prediction = warp(reference, spread(relative(vectors.float()), height, width))
+            (prediction,) = compensate([reference], relative(vectors.float()))
             bits += coder.bits(*(v[0].numpy().astype(np.int64) for v in (vectors, before)))
             still.append(frame - reference)
             moved.append(frame - prediction)

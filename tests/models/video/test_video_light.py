@@ -81,7 +81,9 @@ class TestRegistry:
             VideoLightConfig(**changes)
 
 
-@pytest.fixture(scope="module", params=[{}, {"motion": True, "context_blocks": 1}], ids=["plain", "motion"])
+@pytest.fixture(
+    scope="module", params=[{}, {"motion": True, "refresh": 1, "context_blocks": 1}], ids=["plain", "motion"]
+)
 def full(request):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -42,7 +42,8 @@ class VideoLightConfig:
         anchors: Learned rate points.
         layers: Offsets of the rate point of frame ``index`` of a group, by ``index`` modulo their number.
         intra: Offset of the first frame's.
-        refresh: Frames from one refresh of the features to the next.
+        refresh: Frames from one refresh of the features to the next; with 1 none are handed on, and those that a frame
+            needs are made of its prediction.
         motion: Whether blocks of 16x16 have vectors, by which frame and features are moved before they predict the next
             frame.
     """

@@ -1,9 +1,10 @@
-"""Motion of blocks in quarters of a sample: its search, its coding in integers, and what it does to planes."""
+"""Motion of blocks in quarters of a sample: its coding in integers, and what it does to planes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -15,14 +16,27 @@ from triode.entropy.coder import CountingWriter, SymbolReader, SymbolWriter
 from triode.entropy.exact.state import TableBuffer
 from triode.entropy.tables import CdfTables
 
-__all__ = ["BLOCK", "VectorCoder", "Vectors", "relative", "search", "spread", "warp"]
+__all__ = [
+    "BLOCK",
+    "CROSS",
+    "DIAGONAL",
+    "LARGEST",
+    "QUARTERS",
+    "Interpolation",
+    "VectorCoder",
+    "Vectors",
+    "compensate",
+    "fetch",
+    "lattice",
+    "relative",
+    "warp",
+]
 
 BLOCK: Final = 16
 """Samples of luma that one vector moves, each way."""
-_QUARTERS: Final = 4
-_REACH: Final = 8
-_LARGEST: Final = 1 << 12
-_SPREADS: Final = 5
+QUARTERS: Final = 4
+LARGEST: Final = 1 << 12
+_SPREADS: Final = 7
 _CHOICES: Final = 8
 _SCALES: Final = _SPREADS + _CHOICES - 1
 _FIRST_SCALE, _GROWTH = 0.2, 1.8
@@ -30,18 +44,21 @@ _SUPPORT: Final = 160
 _TAIL, _TAIL_SCALE = 1e-3, 40.0
 _GLOBAL, _CHOICE = _SCALES, _SCALES + 1
 _MOVING: Final = 0.1
-_CROSS: Final = ((-1, 0), (1, 0), (0, -1), (0, 1))
-_DIAGONAL: Final = ((-1, -1), (-1, 1), (1, -1), (1, 1))
+_SMALL: Final = 1 << 20
+CROSS: Final = ((-1, 0), (1, 0), (0, -1), (0, 1))
+DIAGONAL: Final = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 Vectors = NDArray[np.int64]
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 class VectorCoder(nn.Module):
     """Codes fields of vectors (2, h, w) in three levels, integers throughout.
 
     First blocks of even rows and columns, predicted by their own vectors of the frame before plus one vector for all;
-    then those of odd rows and columns, by the mean of their diagonal neighbours; then the rest, by the mean of the four
-    beside them. The table of a difference is one of twelve Laplace distributions: by how much the vectors differ that
-    the prediction comes from, and by a choice that the encoder makes for each level.
+    then those of odd rows and columns; then the rest. Each of these is predicted, x and y by themselves, by the middle
+    of five values, its diagonal neighbours or those beside it and what the first ones have: half of the median, a
+    quarter of either side of it. The table of a difference is one of fourteen Laplace distributions: by how far the
+    values are from the prediction, and by a choice that the encoder makes for each level.
     """
 
     def __init__(self) -> None:
@@ -105,7 +122,7 @@ class VectorCoder(nn.Module):
             predicted, index, here = _predict(field, before, shift, level)
             choice = int(np.clip(reader.read(np.array([_CHOICE]), tables)[0], 0, _CHOICES - 1))
             read = reader.read(index + choice, tables).reshape(2, -1)
-            field[:, here] = np.clip(predicted[:, here] + read, -_LARGEST, _LARGEST)
+            field[:, here] = np.clip(predicted[:, here] + read, -LARGEST, LARGEST)
         return field
 
 
@@ -120,14 +137,20 @@ def _predict(
     rows, columns = np.indices(before.shape[1:])
     even = rows % 2 == 0, columns % 2 == 0
     here = (even[0] & even[1], ~even[0] & ~even[1], even[0] ^ even[1])[level]
-    around, there = _neighbours(field if level else before, _DIAGONAL if level == 1 else _CROSS)
-    count = np.maximum(there.sum(0), 1)
-    mean = (2 * around.sum(0) + count) // (2 * count)
-    centre = mean if level else before
-    apart = (np.abs(around - centre) * there[:, None]).max((0, 1))[here]
+    around, there = _neighbours(field if level else before, DIAGONAL if level == 1 else CROSS)
+    moved = before + shift[:, None, None]
+    predicted = moved
+    if level:
+        count = np.maximum(there.sum(0), 1)
+        mean = (2 * around.sum(0) + count) // (2 * count)
+        five = np.sort(np.concatenate([np.where(there[:, None], around, mean), moved[None]]), 0)
+        predicted = (five[1] + 2 * five[2] + five[3] + 2) // 4
+    apart = (np.abs(around - (predicted if level else before)) * there[:, None]).sum(0) + np.abs(moved - predicted)
+    # Vectors that differ one way are likely to differ the other way too.
+    apart = ((apart // 2 + apart.max(0) // 2 + 1) // 2)[:, here].reshape(-1)
     # The number of bits of the distance, without floats.
     index = sum(((apart >= 1 << k).astype(np.int64) for k in range(_SPREADS - 1)), np.zeros(len(apart), np.int64))
-    return mean if level else before + shift[:, None, None], np.tile(index, 2), here
+    return predicted, index, here
 
 
 def _neighbours(field: Vectors, places: tuple[tuple[int, int], ...]) -> tuple[Vectors, NDArray[np.bool_]]:
@@ -138,149 +161,88 @@ def _neighbours(field: Vectors, places: tuple[tuple[int, int], ...]) -> tuple[Ve
     return np.stack([padded[:, a, b] for a, b in parts]), np.stack([inside[a, b] for a, b in parts])
 
 
-def spread(vectors: Tensor, height: int, width: int) -> Tensor:
-    """Give every sample of a plane the vector of its block.
+def compensate(planes: Iterable[Tensor], vectors: Tensor) -> list[Tensor]:
+    """Predict planes from those of the frame before, by vectors of blocks whose neighbours have a say near the edges.
+
+    Overlapped block motion compensation (Orchard and Sullivan, 1994): the middle of a block follows its own vector;
+    towards the edges, the samples that its own and its neighbours' vectors fetch are blended. Interpolation is cubic,
+    from 4x4 samples; what lies beyond a border is the border.
 
     Args:
+        planes: (B, C, H, W) float each; h and w divide H and W.
         vectors: (B, 2, h, w) float, x and y, as shares of half a side.
-        height: Rows of the plane, a multiple of h.
-        width: Its columns, a multiple of w.
+    """
+    padded = F.pad(vectors, (1, 1, 1, 1), mode="replicate")
+    return [_blended(plane, padded, _windows(*vectors.shape[2:], *plane.shape[2:], plane.device)) for plane in planes]
+
+
+def _blended(x: Tensor, padded: Tensor, windows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    (b, c, height, width), (rows, columns, weights) = x.shape, windows
+    made = []
+    # The fewest calls where frames are small, the least memory where they are not.
+    for part in (slice(0, 4),) if height * width <= _SMALL else (slice(k, k + 1) for k in range(4)):
+        flow = padded[:, :, rows[part], columns[part]].permute(0, 2, 3, 4, 1) + lattice(height, width, x.device)
+        n = flow.shape[1]
+        got = fetch(x[:, None].expand(-1, n, -1, -1, -1).flatten(0, 1), flow.flatten(0, 1), "bicubic")
+        made.append((got.view(b, n, c, height, width) * weights[part]).sum(1))
+    return made[0] if len(made) == 1 else torch.stack(made).sum(0)
+
+
+@lru_cache(maxsize=8)
+def _windows(h: int, w: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which four of h x w padded blocks the samples of a plane follow, and how much.
 
     Returns:
-        (B, H, W, 2); every second row and column of it are those of a plane of half the sides.
+        Rows (4, H, 1), columns (4, 1, W) and weights (4, 1, H, W) that add up to one.
     """
-    return F.interpolate(vectors, size=(height, width), mode="nearest").permute(0, 2, 3, 1)
+    with torch.inference_mode(mode=False):
+        sides = []
+        for blocks, samples in ((h, height), (w, width)):
+            place = (torch.arange(samples, device=device) + 0.5) * (blocks / samples) - 0.5
+            share = ((place - place.floor() - 0.5) * 2 + 0.5).clamp(0, 1)
+            sides.append((place.floor().long() + 1, torch.stack([1 - share, share])))
+        (top, down), (left, right) = sides
+        rows = torch.stack([top, top, top + 1, top + 1])[:, :, None]
+        columns = torch.stack([left, left + 1, left, left + 1])[:, None]
+        return rows, columns, (down[:, None, :, None] * right[None, :, None]).reshape(4, 1, height, width)
 
 
-def warp(x: Tensor, flow: Tensor) -> Tensor:
-    """Fetch samples from where vectors point, interpolating linearly; what lies beyond a border is the border.
+def warp(x: Tensor, vectors: Tensor) -> Tensor:
+    """Move features by vectors of blocks, interpolating linearly; what lies beyond a border is the border.
 
     Args:
         x: (B, C, H, W) float.
-        flow: (B, H, W, 2) float, as shares of half a side.
+        vectors: (B, 2, h, w) float, x and y, as shares of half a side.
     """
-    places = _grid(x.shape[2], x.shape[3], x.device) + flow
-    return F.grid_sample(x.float(), places, padding_mode="border", align_corners=False)
+    flow = F.interpolate(vectors, size=x.shape[2:], mode="nearest").permute(0, 2, 3, 1)
+    return fetch(x, lattice(x.shape[2], x.shape[3], x.device) + flow, "bilinear")
+
+
+def fetch(x: Tensor, places: Tensor, mode: Interpolation) -> Tensor:
+    """Fetch samples (B, C, h, w) of planes (B, C, H, W) at places (B, h, w, 2), -1 to 1 from border to border."""
+    return F.grid_sample(x.float(), places, mode=mode, padding_mode="border", align_corners=False)
 
 
 @lru_cache(maxsize=4)  # One frame of 3840 x 2160 takes 66 MB; a model has three sizes.
-def _grid(height: int, width: int, device: torch.device) -> Tensor:
-    """Return the places of all samples as `grid_sample` names them, (1, H, W, 2)."""
+def lattice(height: int, width: int, device: torch.device) -> Tensor:
+    """Return the places of all samples of a plane as :func:`fetch` takes them, (1, H, W, 2)."""
     with torch.inference_mode(mode=False):
         y, x = ((2 * torch.arange(side, device=device) + 1) / side - 1 for side in (height, width))
         return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1)[None]
 
 
-def relative(vectors: Tensor) -> Tensor:
-    """Return vectors (B, 2, h, w) in quarters of a sample as shares of half a side of luma, float32."""
-    return vectors * _shares(vectors.shape[2], vectors.shape[3], vectors.device)
+def relative(vectors: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """Return vectors (B, 2, ...) in quarters of a sample as shares of half a side of luma, float32.
+
+    Args:
+        vectors: Of any number of blocks.
+        size: Blocks that the frame has, each way; of vectors (B, 2, h, w) that is their own.
+    """
+    h, w = size or (vectors.shape[2], vectors.shape[3])
+    return vectors * _shares(h, w, vectors.device).view(1, 2, *[1] * (vectors.dim() - 2))
 
 
 @lru_cache(maxsize=16)
 def _shares(height: int, width: int, device: torch.device) -> Tensor:
     with torch.inference_mode(mode=False):
-        return torch.tensor([2 / (_QUARTERS * BLOCK * side) for side in (width, height)], device=device).view(
-            1, 2, 1, 1
-        )
-
-
-@torch.no_grad()
-def search(frame: Tensor, reference: Tensor, before: Tensor, price: Tensor) -> Tensor:
-    """Search for the motion of blocks from a reference to a frame.
-
-    From all vectors up to 32 samples at a quarter of the resolution the best goes on, with that of the frame before and
-    none, to half and then the full resolution; fractions of a sample are where a parabola through the costs of the
-    neighbours is least. The cost is the sum of absolute differences plus a price for what the vector's difference to
-    that of the frame before, or to its neighbours, takes to code.
-
-    Args:
-        frame: (B, 1, H, W) luma; sides are multiples of 16.
-        reference: The same of the frame before, decoded.
-        before: (B, 2, h, w) vectors of the frame before, quarters of a sample, integers of any type.
-        price: (B,) what a bit costs in units of luma, summed over a block.
-
-    Returns:
-        (B, 2, h, w) int32 vectors, quarters of a sample, of at most 1024 samples.
-    """
-    before, price = before.float(), price.view(-1, 1, 1, 1)
-    best = _coarse(frame, reference, before, price)
-    half = _Costs(F.avg_pool2d(frame, 2), F.avg_pool2d(reference, 2), before, price)
-    candidates = [*(best + 2 * shift for shift in _around(frame.device)), before, torch.zeros_like(before)]
-    best = _choose(candidates, [half(vectors) for vectors in candidates])
-    full = _Costs(frame, reference, before, price)
-    candidates = [*(best + shift for shift in _around(frame.device)), before, torch.zeros_like(before)]
-    costs = [full(vectors) for vectors in candidates]
-    # Where the middle of the nine is the best, fractions of a sample are where parabolas are least.
-    fraction = torch.cat([_least(costs[4], costs[3], costs[5]), _least(costs[4], costs[1], costs[7])], 1)
-    middle = torch.cat(costs, 1).argmin(1, keepdim=True) == 4
-    candidates.append(torch.where(middle, best + (fraction * _QUARTERS).round(), best))
-    costs.append(full(candidates[-1]))
-    best = _choose(candidates, costs)
-    smooth = F.avg_pool2d(F.pad(best, (1, 1, 1, 1), mode="replicate"), 3, 1).round()
-    saved = price * (_rate(best - smooth) - _rate(best - before)).clamp_min(0)
-    found = _choose([best, smooth], [full(best), full(smooth) - saved])
-    # A vector may be a little longer than that of the frame before: decoders stop where the coder does.
-    return found.clamp(-_LARGEST, _LARGEST).to(torch.int32)
-
-
-def _around(device: torch.device) -> list[Tensor]:
-    """Return steps of one sample to the nine places around, x before y, the middle one last but four."""
-    places = [(x, y) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-    return [torch.tensor(place, device=device).view(1, 2, 1, 1) * float(_QUARTERS) for place in places]
-
-
-def _coarse(frame: Tensor, reference: Tensor, before: Tensor, price: Tensor) -> Tensor:
-    """Return the best vectors of whole steps of four samples, in quarters of a sample."""
-    small, other = F.avg_pool2d(frame, 4), F.avg_pool2d(reference, 4)
-    b, _, height, width = small.shape
-    side = BLOCK // 4
-    h, w = height // side, width // side
-    padded = F.pad(other, (_REACH,) * 4, mode="replicate")
-    steps = 2 * _REACH + 1
-    costs = []
-    for down in range(steps):
-        rows = padded[:, 0, down : down + height].unfold(2, width, 1)  # (B, H / 4, steps, W / 4)
-        difference = (small[:, 0, :, None] - rows).abs()
-        costs.append(difference.view(b, h, side, steps, w, side).sum((2, 5)).transpose(1, 2))
-    cost = 16.0 * torch.cat(costs, 1)
-    # Blocks of four samples match anywhere: let the neighbours have a say.
-    cost = cost + F.avg_pool2d(cost, 3, 1, 1, count_include_pad=False)
-    x = torch.arange(-_REACH, _REACH + 1, device=frame.device) * float(4 * _QUARTERS)
-    offsets = torch.stack(torch.meshgrid(x, x, indexing="ij")[::-1]).view(2, -1)
-    rate = _rate(offsets.view(1, 2, -1, 1, 1).expand(b, -1, -1, h, w) - before[:, :, None])
-    index = (cost + price * rate[:, 0]).argmin(1)
-    return offsets[:, index].transpose(0, 1)
-
-
-def _rate(difference: Tensor) -> Tensor:
-    """Estimate the bits of differences of vectors (B, 2, ...), as (B, 1, ...)."""
-    return (2 * torch.log2(1 + difference.abs())).sum(1, keepdim=True)
-
-
-class _Costs:
-    """Costs of vectors at one resolution."""
-
-    def __init__(self, frame: Tensor, reference: Tensor, before: Tensor, price: Tensor) -> None:
-        self.frame, self.reference, self.before, self.price = frame, reference, before, price
-        self.side = BLOCK * frame.shape[2] // (before.shape[2] * BLOCK)
-
-    def __call__(self, vectors: Tensor) -> Tensor:
-        """Return the costs (B, 1, h, w) of vectors in quarters of a sample of the full resolution."""
-        flow = spread(relative(vectors), self.frame.shape[2], self.frame.shape[3])
-        difference = (self.frame - warp(self.reference, flow)).abs()
-        total = float(BLOCK**2) * F.avg_pool2d(difference, self.side)
-        return total + self.price * _rate(vectors - self.before)
-
-
-def _least(centre: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return where, within half a step, a parabola through three costs is least."""
-    bend = (low + high - 2 * centre).clamp_min(1e-6)
-    return (0.5 * (low - high) / bend).clamp(-0.5, 0.5)
-
-
-def _choose(vectors: list[Tensor], costs: list[Tensor]) -> Tensor:
-    """Return, block by block, the vectors that cost least."""
-    index = torch.cat(costs, 1).argmin(1, keepdim=True)
-    stacked = torch.stack(vectors, 1)
-    place = index[:, :, None].expand(-1, -1, 2, -1, -1)
-    return stacked.gather(1, place)[:, 0]
+        return torch.tensor([2 / (QUARTERS * BLOCK * side) for side in (width, height)], device=device)

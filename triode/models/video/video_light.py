@@ -1,9 +1,9 @@
-"""``video-light``: low-delay video for two CPU cores, without explicit motion, at one low resolution.
+"""``video-light``: low-delay video for two CPU cores, its networks at one low resolution, with or without motion.
 
-As in DCVC-RT (Jia et al., CVPR 2025), planes of YUV 4:2:0 are shuffled to 96 channels at 1/8 of the resolution, where
-features of the decoded past are propagated; the latent lives at 1/16, its hyper-latent at 1/64. The start is a plain
-codec: frames are predicted by the frame before, differences go through an orthonormal transform of 16x16 blocks.
-Networks beside it start at zero and learn what that cannot. Entropy coding sees integers alone, hyper-latents and the
+As in DCVC-RT (Jia et al., CVPR 2025), planes of YUV 4:2:0 are shuffled to 96 channels at 1/8 of the resolution; the
+latent lives at 1/16, its hyper-latent at 1/64. The start is a plain codec: frames are predicted by the frame before,
+its blocks moved where motion is coded, and differences go through an orthonormal transform of 16x16 blocks. Networks
+beside it start at zero and learn what that cannot. Entropy coding sees integers alone, hyper-latents and the
 latents of frames before, never features, so that streams decode to the same symbols everywhere.
 """
 
@@ -31,6 +31,7 @@ from triode.models.base import FrameStep, VideoLatent, VideoModel, VideoOutput, 
 from triode.models.image.image_light import ImageLight, QuadtreeParameters
 from triode.models.layers.precision import full_precision
 from triode.models.registry import register_model
+from triode.models.video.block_search import search
 from triode.models.video.colour import rgb_to_yuv, yuv_to_rgb
 from triode.models.video.light_networks import (
     Context,
@@ -52,7 +53,7 @@ from triode.models.video.shuffle import (
     split,
 )
 from triode.models.video.stem import load_floats
-from triode.models.video.vectors import VectorCoder, Vectors, relative, search, spread, warp
+from triode.models.video.vectors import VectorCoder, Vectors, compensate, relative, warp
 
 __all__ = ["Recurrent", "VideoLight", "VideoLightConfig"]
 
@@ -91,7 +92,7 @@ class VideoLight(VideoModel):
         config: Widths.
     """
 
-    rdoq = 4.0
+    rdoq = 6.0
     """Rate-distortion optimised quantisation: price of the distortion against its nominal one; 0 rounds to nearest."""
     kinds = frozenset(FrameKind)
     config: VideoLightConfig
@@ -111,6 +112,8 @@ class VideoLight(VideoModel):
         self.gain = RateGain(c.latent, c.anchors, gain)
         self.inverse_gain = RateGain(c.latent, c.anchors, 1 / gain)
         self.decoder_gain = RateGain(c.feature, c.anchors)
+        # What export makes of the two above: one entry a rate point, as calls cost more than products here.
+        self.gains: tuple[tuple[Tensor, Tensor], ...] = ()
         self.activity = nn.Sequential(nn.Conv2d(c.image.latent, c.latent, 1), nn.ReLU())
         self.activity_exact: nn.Module | None = None
         self.vector_coder = VectorCoder()
@@ -248,10 +251,10 @@ class VideoLight(VideoModel):
             latent: (B, M_image, H / 16, W / 16) latent of the model of images, gain taken out.
         """
         planes, activity = centred(frame), full_precision(self.activity, latent.abs())
-        x = join(*planes)
         past = torch.cat([torch.zeros_like(activity), activity], 1)
         none = torch.zeros_like(activity[:, :2], dtype=torch.int32)
-        return Recurrent(planes if self.config.motion else (x,), self.embed(x), past, none, 1)
+        kept, feature = self._handed_on(join(*planes), planes, None)
+        return Recurrent(kept, feature, past, none, 1)
 
     def inter(self, frame: Yuv, q: Tensor, state: Recurrent) -> tuple[Yuv, dict[str, Tensor], Recurrent]:
         """Code one more frame, differentiably.
@@ -275,22 +278,30 @@ class VideoLight(VideoModel):
             latent = self.inverse_gain(out.y_hat, q)
         gain = self.decoder_gain.gain(q)[:, :, None, None]
         made, feature = self.decoder(latent, prediction, context, gain)
-        if state.index % self.config.refresh == 0:
-            feature = self.embed(made)
+        planes = split(made)
+        kept, feature = self._handed_on(made, planes, feature if state.index % self.config.refresh else None)
         now = cast(Parameters, self.entropy.context.parameter_net).normalise(out.y_hat, q).detach()
         past = torch.cat([now, 0.5 * (state.past[:, now.shape[1] :] + now.abs())], 1)
-        planes = split(made)
-        after = Recurrent(planes if self.config.motion else (made,), feature, past, vectors, state.index + 1)
-        return natural(*planes), {**out.bits, **bits}, after
+        return natural(*planes), {**out.bits, **bits}, Recurrent(kept, feature, past, vectors, state.index + 1)
+
+    def _handed_on(
+        self, x: Tensor, planes: tuple[Tensor, Tensor], feature: Tensor | None
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Return what a decoded frame, shuffled and as planes, leaves: itself, and features, by default new ones."""
+        if self.config.refresh == 1:  # Whoever needs features makes them of the frame once it is moved.
+            feature = x[:, :0]
+        elif feature is None:
+            feature = self.embed(x)
+        return planes if self.config.motion else (x,), feature
 
     def _predict(self, frame: tuple[Tensor, ...], feature: Tensor, shares: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return prediction and context of a frame from what the one before left; vectors are shares of half a side."""
-        if shares is None:
-            return cast(tuple[Tensor, Tensor], self.context(frame[0], feature))
-        y, uv = frame
-        flow = spread(shares, y.shape[2], y.shape[3])
-        moved = join(warp(y, flow), warp(uv, flow[:, ::2, ::2]))
-        return cast(tuple[Tensor, Tensor], self.context(moved, warp(feature, flow[:, ::8, ::8])))
+        moved = frame[0] if shares is None else join(*compensate(frame, shares))
+        if self.config.refresh == 1:
+            feature = self.embed(moved)
+        elif shares is not None:
+            feature = warp(feature, shares)
+        return cast(tuple[Tensor, Tensor], self.context(moved, feature))
 
     def _search(self, frame: Yuv, luma: Tensor, before: Tensor, q: Tensor) -> Tensor:
         """Return vectors (B, 2, h, w) of a frame, given the luma, around zero, of the one before, and its vectors."""
@@ -369,25 +380,25 @@ class VideoLight(VideoModel):
         if step.kind is FrameKind.INTRA:
             frame = self._image_samples(y_hat, torch.tensor([step.point]), state.format.matrix)
             planes = centred(frame)
-            made = join(*planes).contiguous(memory_format=torch.channels_last)
-            return frame, replace(after, features=(*(planes if self.config.motion else (made,)), self.embed(made)))
+            kept, feature = self._handed_on(join(*planes), planes, None)
+            return frame, replace(after, features=(*kept, feature))
         shares = latent.values[1] if self.config.motion else None
         prediction, context = self._predict(state.features[:-1], state.features[-1], shares)
-        y = y_hat * self.inverse_gain.at(step.point)
-        made, feature = self.decoder(y, prediction, context, self.decoder_gain.at(step.point))
-        if step.kind is FrameKind.REFRESH:
-            feature = self.embed(made)
+        inverse, gain = self.gains[step.point]
+        made, feature = self.decoder(y_hat * inverse, prediction, context, gain)
         planes = split(made)
-        features = (*(planes if self.config.motion else (made,)), feature)
-        return natural(*planes), replace(after, features=features)
+        kept, feature = self._handed_on(made, planes, None if step.kind is FrameKind.REFRESH else feature)
+        return natural(*planes), replace(after, features=(*kept, feature))
 
     def _image_samples(self, y_hat: Tensor, q: Tensor, matrix: str) -> Yuv:
         x = self.image.synthesis(self.image.dequantise(y_hat, q), q)
         return rgb_to_yuv(x.clamp(0, 1), matrix)
 
+    @torch.no_grad()
     def export(self) -> None:
         """Freeze the integer state of both entropy models."""
         self.image.export()
+        self.gains = tuple((self.inverse_gain.at(p), self.decoder_gain.at(p)) for p in range(RATE_POINTS))
         self.entropy.export()
         self.activity_exact = exact_twin(self.activity)
         self.vector_coder.export()

@@ -1,0 +1,164 @@
+"""Search for the motion of blocks, which encoders and training alone need."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from triode.models.video.vectors import BLOCK, CROSS, DIAGONAL, LARGEST, QUARTERS, fetch, lattice, relative
+
+__all__ = ["search"]
+
+_REACH: Final = 8
+_ROUNDS: Final = 2
+_AROUND: Final = tuple((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1))
+
+
+@torch.no_grad()
+def search(frame: Tensor, reference: Tensor, before: Tensor, price: Tensor) -> Tensor:
+    """Search for the motion of blocks from a reference to a frame.
+
+    From all vectors up to 32 samples at a quarter of the resolution the best goes on, with that of the frame before and
+    none, to half and then the full resolution, to halves and to quarters of a sample. Then, in the order in which
+    vectors are coded, each may become its own prediction, a neighbour's vector or one a quarter beside it. The cost is
+    the sum of absolute differences plus a price for what it takes to code the vector.
+
+    Args:
+        frame: (B, 1, H, W) luma; sides are multiples of 16.
+        reference: The same of the frame before, decoded.
+        before: (B, 2, h, w) vectors of the frame before, quarters of a sample, integers of any type.
+        price: (B,) what a bit costs in units of luma, summed over a block.
+
+    Returns:
+        (B, 2, h, w) int32 vectors, quarters of a sample, of at most 1024 samples.
+    """
+    before, price = before.float(), price.view(-1, 1, 1, 1)
+    size = before.shape[2:]
+    best, given = _coarse(frame, reference, before, price), [before, torch.zeros_like(before)]
+    half = _Differences(F.avg_pool2d(frame, 2), F.avg_pool2d(reference, 2), BLOCK // 2)
+    best = _cheapest([*_around(best, 2.0 * QUARTERS), *given], before, half, price, size)
+    full = _Differences(frame, reference, BLOCK)
+    best = _cheapest([*_around(best, 1.0 * QUARTERS), *given], before, full, price, size)
+    for step in (QUARTERS / 2, QUARTERS / 4):
+        best = _cheapest(_around(best, step), before, full, price, size)
+    levels = _levels(size[0], size[1], frame.device)
+    parts = [full.part(level) for level in levels]
+    for _ in range(_ROUNDS):
+        for number, (level, part) in enumerate(zip(levels, parts, strict=True)):
+            predicted = _predictions(best, before, number).flatten(2)[:, :, level, None]
+            now = best.flatten(2)[:, :, level, None]
+            candidates = [predicted, *_around(now, QUARTERS / 4), ((now + predicted) / 2).round()]
+            candidates += [field.flatten(2)[:, :, level, None] for field in (before, *_shifted(best, CROSS))]
+            better = _cheapest(candidates, predicted, part, price, now.shape[2:])
+            best = best.flatten(2).index_copy(2, level, better[..., 0]).view_as(before)
+    # A vector may be a little longer than that of the frame before: decoders stop where the coder does.
+    return best.clamp(-LARGEST, LARGEST).to(torch.int32)
+
+
+class _Differences:
+    """Sums of absolute differences of blocks, on the scale of the full resolution.
+
+    Args:
+        frame: (B, 1, H, W) luma.
+        reference: The same of the frame before.
+        side: Side of a block.
+    """
+
+    def __init__(self, frame: Tensor, reference: Tensor, side: int) -> None:
+        height, width = frame.shape[2:]
+        self.reference, self.size = reference, (height // side, width // side)
+        self.scale = BLOCK**2 / side**2
+        self.samples = _cut(frame, side)[:, 0]
+        self.places = _cut(lattice(height, width, frame.device).permute(0, 3, 1, 2), side).permute(0, 2, 3, 1)
+
+    def part(self, blocks: Tensor) -> _Differences:
+        """Return the same of some of the blocks (n,) alone."""
+        part = object.__new__(_Differences)
+        part.reference, part.size, part.scale = self.reference, self.size, self.scale
+        part.samples, part.places = self.samples[:, blocks], self.places[:, blocks]
+        return part
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Return the sums (B, n) for vectors (B, 2, n) in quarters of a sample of the full resolution."""
+        moves = relative(vectors, self.size).transpose(1, 2)[:, :, None]
+        return self.scale * (fetch(self.reference, self.places + moves, "bicubic")[:, 0] - self.samples).abs().sum(2)
+
+
+def _cut(planes: Tensor, side: int) -> Tensor:
+    """Cut planes (B, C, H, W) into blocks (B, C, n, side * side)."""
+    b, c, height, width = planes.shape
+    blocks = planes.view(b, c, height // side, side, width // side, side).transpose(3, 4)
+    return blocks.reshape(b, c, -1, side * side)
+
+
+def _cheapest(
+    candidates: list[Tensor], predicted: Tensor, differences: _Differences, price: Tensor, size: tuple[int, ...]
+) -> Tensor:
+    """Return, block by block, the candidate (B, 2, h, w) that costs least, given what vectors are predicted to be."""
+    costs = [differences(c.flatten(2)).view(len(c), 1, *size) + price * _rate(c - predicted) for c in candidates]
+    index = torch.cat(costs, 1).argmin(1, keepdim=True)
+    place = index[:, :, None].expand(-1, -1, 2, -1, -1)
+    return torch.stack(candidates, 1).gather(1, place)[:, 0]
+
+
+def _rate(difference: Tensor) -> Tensor:
+    """Estimate the bits of differences of vectors (B, 2, ...), as (B, 1, ...)."""
+    return (2 * torch.log2(1 + difference.abs())).sum(1, keepdim=True)
+
+
+def _around(vectors: Tensor, step: float) -> list[Tensor]:
+    """Return the vectors (B, 2, h, w) and those a step beside them, nine fields."""
+    return [vectors + step * torch.tensor(place, device=vectors.device).view(1, 2, 1, 1) for place in _AROUND]
+
+
+def _shifted(field: Tensor, places: tuple[tuple[int, int], ...], mode: str = "replicate") -> list[Tensor]:
+    """Return fields (B, C, h, w) whose every entry is its neighbour at one of the places, y before x."""
+    h, w = field.shape[2:]
+    padded = F.pad(field, (1, 1, 1, 1), mode=mode)
+    return [padded[:, :, 1 + y : 1 + y + h, 1 + x : 1 + x + w] for y, x in places]
+
+
+def _levels(h: int, w: int, device: torch.device) -> list[Tensor]:
+    """Return which of h x w blocks are coded in each of the three levels, as indices."""
+    rows, columns = torch.arange(h, device=device)[:, None] % 2 == 0, torch.arange(w, device=device) % 2 == 0
+    return [where.flatten().nonzero()[:, 0] for where in (rows & columns, ~rows & ~columns, rows ^ columns)]
+
+
+def _predictions(field: Tensor, before: Tensor, level: int) -> Tensor:
+    """Predict vectors (B, 2, h, w) as the coder does at a level; what is not of it is of no use."""
+    moved = before + (field - before).flatten(2).median(2).values.round()[:, :, None, None]
+    if not level:
+        return moved
+    places = DIAGONAL if level == 1 else CROSS
+    around = torch.stack(_shifted(field, places, "constant"))
+    there = torch.stack(_shifted(torch.ones_like(field[:1, :1]), places, "constant"))
+    count = there.sum(0).clamp_min(1)
+    mean = torch.floor((2 * around.sum(0) + count) / (2 * count))
+    five = torch.cat([torch.where(there > 0, around, mean), moved[None]]).sort(0).values
+    return torch.floor((five[1] + 2 * five[2] + five[3] + 2) / 4)
+
+
+def _coarse(frame: Tensor, reference: Tensor, before: Tensor, price: Tensor) -> Tensor:
+    """Return the best vectors of whole steps of four samples, in quarters of a sample."""
+    small, other = F.avg_pool2d(frame, 4), F.avg_pool2d(reference, 4)
+    b, _, height, width = small.shape
+    side = BLOCK // 4
+    h, w = height // side, width // side
+    padded = F.pad(other, (_REACH,) * 4, mode="replicate")
+    steps = 2 * _REACH + 1
+    costs = []
+    for down in range(steps):
+        rows = padded[:, 0, down : down + height].unfold(2, width, 1)  # (B, H / 4, steps, W / 4)
+        difference = (small[:, 0, :, None] - rows).abs()
+        costs.append(difference.view(b, h, side, steps, w, side).sum((2, 5)).transpose(1, 2))
+    cost = 16.0 * torch.cat(costs, 1)
+    # Blocks of four samples match anywhere: let the neighbours have a say.
+    cost = cost + F.avg_pool2d(cost, 3, 1, 1, count_include_pad=False)
+    x = torch.arange(-_REACH, _REACH + 1, device=frame.device) * float(4 * QUARTERS)
+    offsets = torch.stack(torch.meshgrid(x, x, indexing="ij")[::-1]).view(2, -1)
+    rate = _rate(offsets.view(1, 2, -1, 1, 1).expand(b, -1, -1, h, w) - before[:, :, None])
+    index = (cost + price * rate[:, 0]).argmin(1)
+    return offsets[:, index].transpose(0, 1)
