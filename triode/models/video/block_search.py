@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from functools import lru_cache
 from typing import Final
 
 import torch
@@ -10,10 +12,11 @@ from torch import Tensor
 
 from triode.models.video.vectors import BLOCK, CROSS, DIAGONAL, LARGEST, QUARTERS, fetch, lattice, relative
 
-__all__ = ["search"]
+__all__ = ["ROUNDS", "search"]
 
 _REACH: Final = 8
-_ROUNDS: Final = 2
+ROUNDS = 2
+"""How often all vectors are chosen anew as they are coded."""
 _AROUND: Final = tuple((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1))
 
 
@@ -22,9 +25,10 @@ def search(frame: Tensor, reference: Tensor, before: Tensor, price: Tensor) -> T
     """Search for the motion of blocks from a reference to a frame.
 
     From all vectors up to 32 samples at a quarter of the resolution the best goes on, with that of the frame before and
-    none, to half and then the full resolution, to halves and to quarters of a sample. Then, in the order in which
+    none, to half and then the full resolution, to halves of a sample. Then, in the order in which
     vectors are coded, each may become its own prediction, a neighbour's vector or one a quarter beside it. The cost is
-    the sum of absolute differences plus a price for what it takes to code the vector.
+    the sum of absolute differences, at last of their Hadamard transforms, which tell better what is left to code,
+    plus a price for what it takes to code the vector.
 
     Args:
         frame: (B, 1, H, W) luma; sides are multiples of 16.
@@ -42,11 +46,10 @@ def search(frame: Tensor, reference: Tensor, before: Tensor, price: Tensor) -> T
     best = _cheapest([*_around(best, 2.0 * QUARTERS), *given], before, half, price, size)
     full = _Differences(frame, reference, BLOCK)
     best = _cheapest([*_around(best, 1.0 * QUARTERS), *given], before, full, price, size)
-    for step in (QUARTERS / 2, QUARTERS / 4):
-        best = _cheapest(_around(best, step), before, full, price, size)
+    best = _cheapest(_around(best, QUARTERS / 2), before, full, price, size)
     levels = _levels(size[0], size[1], frame.device)
-    parts = [full.part(level) for level in levels]
-    for _ in range(_ROUNDS):
+    parts = [full.transformed(level) for level in levels]
+    for _ in range(ROUNDS):
         for number, (level, part) in enumerate(zip(levels, parts, strict=True)):
             predicted = _predictions(best, before, number).flatten(2)[:, :, level, None]
             now = best.flatten(2)[:, :, level, None]
@@ -70,21 +73,36 @@ class _Differences:
     def __init__(self, frame: Tensor, reference: Tensor, side: int) -> None:
         height, width = frame.shape[2:]
         self.reference, self.size = reference, (height // side, width // side)
-        self.scale = BLOCK**2 / side**2
+        self.scale, self.transform = BLOCK**2 / side**2, None  # type: float, Tensor | None
         self.samples = _cut(frame, side)[:, 0]
         self.places = _cut(lattice(height, width, frame.device).permute(0, 3, 1, 2), side).permute(0, 2, 3, 1)
 
-    def part(self, blocks: Tensor) -> _Differences:
-        """Return the same of some of the blocks (n,) alone."""
-        part = object.__new__(_Differences)
-        part.reference, part.size, part.scale = self.reference, self.size, self.scale
-        part.samples, part.places = self.samples[:, blocks], self.places[:, blocks]
+    def transformed(self, blocks: Tensor) -> _Differences:
+        """Return those of some of the blocks (n,) alone, of 8x8 samples under a Hadamard transform; full resolution."""
+        part = copy(self)
+        part.transform = _hadamard(self.samples.device)
+        order = torch.arange(BLOCK**2, device=blocks.device).view(2, 8, 2, 8).transpose(1, 2).flatten()
+        part.samples, part.places = self.samples[:, blocks][:, :, order], self.places[:, blocks][:, :, order]
         return part
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Return the sums (B, n) for vectors (B, 2, n) in quarters of a sample of the full resolution."""
         moves = relative(vectors, self.size).transpose(1, 2)[:, :, None]
-        return self.scale * (fetch(self.reference, self.places + moves, "bicubic")[:, 0] - self.samples).abs().sum(2)
+        difference = fetch(self.reference, self.places + moves, "bicubic")[:, 0] - self.samples
+        if self.transform is not None:
+            difference = (difference.view(-1, 64) @ self.transform).view_as(difference)
+        return self.scale * difference.abs().sum(2)
+
+
+@lru_cache(maxsize=4)
+def _hadamard(device: torch.device) -> Tensor:
+    """Return the orthonormal two-dimensional Hadamard transform of 8x8 samples, (64, 64)."""
+    with torch.inference_mode(mode=False):
+        one = torch.ones(1, 1, device=device)
+        pair = torch.tensor([[1.0, 1.0], [1.0, -1.0]], device=device)
+        for _ in range(6):
+            one = torch.kron(one, pair)
+        return one / 8
 
 
 def _cut(planes: Tensor, side: int) -> Tensor:
