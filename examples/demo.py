@@ -133,8 +133,6 @@ def clip(path: Path, folder: Path) -> None:
     part = folder / "part.mkv"
     triode("decode", folder / f"clip-{CLIP_QUALITIES[-1]}.tri", "--range", "1s:1.5s", "-o", part)
     print(f"{'1 s to 1.5 s':>14} alone: {read_clip(part).frames} frames")
-    if str(answer["model"]).startswith("image-"):
-        print(f"{answer['model']} codes every frame on its own, as there are no weights for video yet")
 
 
 def main() -> None:

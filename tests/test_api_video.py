@@ -157,12 +157,11 @@ class TestFiles:
             file.frames()
 
 
-def test_weights_for_video_are_preferred(home, monkeypatch, tmp_path):
-    """Until there are some, those for images code each frame on its own."""
+def test_weights_for_video_are_preferred(home, monkeypatch):
+    """Where there are none, those for images code each frame on its own."""
     from triode.models.weights import default_weights
 
-    assert default_weights("video") == default_weights("image")
-    save_tiny(tmp_path, name="video-light.v1")
-    monkeypatch.setenv("TRIODE_HOME", str(tmp_path))
     assert default_weights("video") == "video-light.v1"
     assert triode.info(triode.encode(CLIP)).model == "video-light.v1"
+    monkeypatch.setattr("triode.models.weights.files._folders", lambda: [home])
+    assert default_weights("video") == default_weights("image")

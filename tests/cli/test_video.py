@@ -165,10 +165,10 @@ class TestThereAndBack:
         assert read_clip(Path("back.mkv")).times == tuple(Fraction(stamp, 10) for stamp in stamps)
         assert "uneven" in videos("info", "clip.tri").out
 
-    def test_the_default_weights_are_those_of_images(self, videos, folder):
-        make_film("clip.y4m", 1, width=16, height=16)
+    def test_the_default_weights_are_those_of_video(self, videos, folder):
+        make_film("clip.y4m", 2, width=16, height=16)
         [found] = videos("encode", "clip.y4m", "--json").objects
-        assert found["model"] == "image-light.v2"
+        assert found["model"] == "video-light.v1"
         assert videos("verify", "clip.tri").code == 0
 
 
