@@ -6,8 +6,8 @@ import torch
 from models.video.pictures import moved, picture
 
 from triode.entropy.coder import RangeReader, RangeWriter
-from triode.models.video.block_search import search
-from triode.models.video.vectors import BLOCK, VectorCoder, compensate, relative
+from triode.models.video.block_search import _levels, _predictions, search
+from triode.models.video.vectors import BLOCK, VectorCoder, _predict, compensate, relative
 
 CODER = VectorCoder()
 
@@ -85,3 +85,17 @@ class TestSearch:
             for p in (0.0, 20.0)
         ]
         assert errors[0] <= errors[1]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (5, 6)])
+def test_predictions_are_those_of_the_coder(shape):
+    """The search knows what vectors cost only as long as it predicts them as the coder does."""
+    rng = np.random.default_rng(0)
+    field, before = rng.integers(-40, 41, (2, 2, *shape))
+    tensors = [torch.from_numpy(v).float()[None] for v in (field, before)]
+    shift = (tensors[0] - tensors[1]).flatten(2).median(2).values.round()[0].numpy().astype(np.int64)
+    for level, blocks in enumerate(_levels(*shape, torch.device("cpu"))):
+        expected, _, here = _predict(field, before, shift, level)
+        assert np.array_equal(np.flatnonzero(here), blocks.numpy())
+        found = _predictions(*tensors, level)[0].flatten(1)[:, blocks].numpy()
+        assert np.array_equal(found, expected[:, here])
