@@ -276,11 +276,23 @@ def test_every_optimizer_learns(name):
         ({"rate_range": (40.0, 20.0)}, "rate_range"),
         ({"rate_range": (0.0, 64.0)}, "rate_range"),
         ({"linear_start": "dct"}, "linear_start.*components"),
+        ({"trainable": ["decoder."]}, "trainable.*decoder"),
+        ({"trainable": []}, "trainable"),
     ],
 )
 def test_bad_arguments(changes, message):
     with pytest.raises(ValueError, match=message):
         RateDistortion(config=config(), **changes)
+
+
+def test_an_encoder_learns_for_a_decoder_that_stays():
+    net = module(trainable=["g_a.", "entropy.h_a."], lr=1e-2, warmup=0)
+    before = {name: p.detach().clone() for name, p in net.model.named_parameters()}
+    trainer(3).fit(net, batches())
+    changed = {name for name, p in net.model.named_parameters() if not torch.equal(p, before[name])}
+    assert {name.split(".")[0] for name in changed} == {"g_a", "entropy"}
+    assert all(name.startswith(("g_a.", "entropy.h_a.")) for name in changed)
+    assert {"g_a.linear.weight", "g_a.tail.weight"} <= changed
 
 
 def test_seconds_are_those_since_the_fit_began(monkeypatch):

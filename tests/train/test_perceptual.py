@@ -232,6 +232,8 @@ def test_a_resumed_run_has_the_discriminator_and_others_do_without(tmp_path: Pat
 def test_bad_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="adversarial_start"):
         module(adversarial_start=-1)
+    with pytest.raises(ValueError, match=r"freeze_encoder.*trainable"):
+        module(freeze_encoder=True, trainable=["g_a."])
     monkeypatch.setattr(PerceptualRateDistortion, "trainer", SimpleNamespace(precision="16-mixed"))
     with pytest.raises(ValueError, match="bf16-mixed, but got 16-mixed"):
         module().on_fit_start()

@@ -71,9 +71,11 @@ class RateDistortion(L.LightningModule):
         optimizer: One of :data:`OPTIMIZERS`.
         exact_finetune: Share of the run, at its end, with the entropy networks in integers (see
             :func:`triode.train.exact.integer_networks`) and whole rate points.
+        trainable: Beginnings of the names of the parameters that learn; all when None. ``[g_a., entropy.h_a.]``
+            trains the encoder for a decoder that stays as it is, and with it all that was ever coded for it.
 
     Raises:
-        ValueError: If an argument is not one of its choices or out of its range.
+        ValueError: If an argument is not one of its choices or out of its range, or nothing would learn.
 
     Attributes:
         start: Facts of the checkpoint that the run started from; None for a run from scratch.
@@ -104,6 +106,7 @@ class RateDistortion(L.LightningModule):
         linear_start: Literal["components", "random"] = "components",
         optimizer: str = "adamw",
         exact_finetune: float = 0.0,
+        trainable: list[str] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -126,6 +129,7 @@ class RateDistortion(L.LightningModule):
         self.linear_start = linear_start
         self.optimizer, self.exact_finetune = optimizer, exact_finetune
         self.model = cast(ImageModel, create_model(model, **(config or {})))
+        _freeze(self.model, trainable)
         self.lr, self.linear_lr, self.steps, self.warmup, self.decay = lr, linear_lr, steps, warmup, decay
         self.clip, self.balance, self.init = clip, balance, init
         self.seconds, self.clock = seconds, CLOCKS[clock]
@@ -264,9 +268,11 @@ class RateDistortion(L.LightningModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what is trained, with peak learning rates: the linear path in a slower group."""
-        slow = [p for n, p in self.model.named_parameters() if ".linear." in n]
-        fast = [p for n, p in self.model.named_parameters() if ".linear." not in n]
-        return [{"params": fast, "lr": self.lr}, {"params": slow, "lr": self.lr * self.linear_lr}]
+        learning = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        slow = [p for n, p in learning if ".linear." in n]
+        fast = [p for n, p in learning if ".linear." not in n]
+        groups = [{"params": fast, "lr": self.lr}, {"params": slow, "lr": self.lr * self.linear_lr}]
+        return [group for group in groups if group["params"]]
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser of :meth:`parameter_groups` and its schedule."""
@@ -319,3 +325,13 @@ class RateDistortion(L.LightningModule):
 def _choose(argument: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
         raise ValueError(f"Argument `{argument}` must be one of {', '.join(choices)}, but got {value!r}")
+
+
+def _freeze(model: nn.Module, trainable: list[str] | None) -> None:
+    """Let only the parameters learn whose names begin with one of ``trainable``; all of them when None."""
+    if trainable is None:
+        return
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(tuple(trainable)))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"Argument `trainable` must begin names of parameters, but none begins with {trainable}")

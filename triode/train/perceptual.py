@@ -37,7 +37,7 @@ class PerceptualRateDistortion(RateDistortion):
         settings: Further arguments of the base class.
 
     Raises:
-        ValueError: As the base class, or if the start is negative.
+        ValueError: As the base class, or if the start is negative, or ``freeze_encoder`` meets ``trainable``.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class PerceptualRateDistortion(RateDistortion):
         **settings: Any,
     ) -> None:
         super().__init__(distortion=distortion or {"mse": 1.0, "lite0": 1.0}, **settings)
+        if freeze_encoder and settings.get("trainable") is not None:
+            raise ValueError("Arguments `freeze_encoder` and `trainable` both say what learns; give one of them")
         if adversarial_start < 0:
             raise ValueError(f"Argument `adversarial_start` must be >= 0, but got {adversarial_start}")
         self.adversarial, self.adversarial_power = adversarial, adversarial_power

@@ -158,13 +158,6 @@ class VideoRateDistortion(RateDistortion):
                 ):
                     self.log(name, value.mean(), batch_size=len(x))
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return what is trained, with peak learning rates; nothing that has no gradient."""
-        groups = [
-            {**group, "params": [p for p in group["params"] if p.requires_grad]} for group in super().parameter_groups()
-        ]
-        return [group for group in groups if group["params"]]
-
     def setup(self, stage: str) -> None:
         """Load the checkpoint to start from, once.
 

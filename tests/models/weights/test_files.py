@@ -276,6 +276,19 @@ class TestBase:
         assert content(info.path)[1]["derived"]
         assert load_weights(str(info.path)).info == info
 
+    def test_integer_weights_that_the_base_no_longer_holds(self, folders, tmp_path, monkeypatch):
+        monkeypatch.setattr(files, "_LEAST_DERIVED", 1 << 60)
+        save_tiny(folders[0])
+        model = tiny_model()
+        with torch.no_grad():
+            model.g_s.tail[0].weight.add_(0.5)
+        info = self.save(model, tmp_path / "v.safetensors")
+        assert load_weights(str(info.path)).info == info
+        monkeypatch.setattr(files, "_LEAST_DERIVED", 1)
+        assert content(save_tiny(folders[0]).path)[1]["derived"]
+        files._load.cache_clear()
+        assert load_weights(str(info.path)).info == info
+
     def test_a_part_of_a_model(self, folders):
         save_tiny(folders[0])
         image = load_weights(NAME).model

@@ -387,10 +387,12 @@ def _plain_torch() -> Iterator[None]:
 
 
 def _load_tensors(model: ImageModel | AudioModel | VideoModel, path: Path) -> None:
-    derived: list[str] = _meta(path).get("derived") or []
+    derived = set(_meta(path).get("derived") or [])
     model.eval().requires_grad_(False)
     model.export()
     state = _tensors(path, model.state_dict())
+    # What this file leaves to its base the base may leave to be made in turn.
+    derived |= _inherited(path).intersection(model.state_dict()).difference(state)
     if derived:
         made = _integer_weights(model, state)
         state |= {k: made[k] for k in derived}  # A base may have others of these names.
@@ -427,6 +429,14 @@ def _base_path(base: Base) -> Path:
     if (path := _locate(base.name)) is None:
         raise ModelMismatchError(f"No weights named {base.name!r} here, which others build on")
     return path
+
+
+def _inherited(path: Path) -> set[str]:
+    """Return the names of the integer weights that the base of a file, if it has one, leaves to be made."""
+    if not (named := _meta(path).get("base")):
+        return set()
+    base = Base(str(named["name"]), str(named["prefix"]))
+    return {base.prefix + k for k in _meta(_base_path(base)).get("derived") or []}
 
 
 def _tensors(path: Path, wanted: Mapping[str, Any], *, depth: int = 0) -> dict[str, Tensor]:
