@@ -115,7 +115,7 @@ class TestFiles:
                 patch.setattr(f"triode.models.weights.files.{one}", "absent.v1")
             with pytest.raises(triode.ModelMismatchError, match="No weights for sound"):
                 triode.encode(path, model=MODEL, audio="triode")
-        name = "audio-light-general.v1"
+        name = "audio-light-general.v2"
         save_weights(tiny_sound_model(), tmp_path / f"{name}.safetensors", name=name, architecture="audio-light")
         save_tiny(tmp_path, name=MODEL)
         monkeypatch.setenv("TRIODE_HOME", str(tmp_path))

@@ -160,7 +160,7 @@ CASES = {
 }
 SOUND_CASES = {
     **sound_cases("audio-light-speech.v1", 16_000),
-    **sound_cases("audio-light-general.v1", 48_000),
+    **sound_cases("audio-light-general.v2", 48_000),
 }
 VIDEO_CASES = {
     "image-light.v2-clip": VideoCase(lambda: moving(4, 64, 48), 50, "image-light.v2"),

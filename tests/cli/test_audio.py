@@ -474,12 +474,12 @@ class TestModels:
         from triode.models.weights import load_weights, save_weights
 
         model = load_weights(str(sound_home / f"{SOUND_MODEL}.safetensors"), AudioModel).model
-        for name in ("audio-light-speech.v1", "audio-light-general.v1"):
+        for name in ("audio-light-speech.v1", "audio-light-general.v2"):
             save_weights(model, bare / f"{name}.safetensors", name=name, architecture="audio-light")
-        for rate, channels, kind in ((16000, 1, "speech"), (16000, 2, "speech"), (44100, 1, "general")):
+        for rate, channels, kind in ((16000, 1, "speech.v1"), (16000, 2, "speech.v1"), (44100, 1, "general.v2")):
             make_talk("talk.wav", 0.1, channels, rate)
             [found] = sounds("encode", "talk.wav", "-f", "--json").objects
-            assert found["model"] == f"audio-light-{kind}.v1"
+            assert found["model"] == f"audio-light-{kind}"
 
     def test_of_another_medium(self, sounds, talk):
         result = sounds("encode", talk, "-m", "image-light.v2")

@@ -525,9 +525,9 @@ class TestFinding:
     def test_defaults_for_sound(self, folders, monkeypatch):
         package, home = folders
         monkeypatch.setenv("TRIODE_HOME", str(home))
-        with pytest.raises(ModelMismatchError, match=r"neither audio-light-speech\.v1 nor audio-light-general\.v1"):
+        with pytest.raises(ModelMismatchError, match=r"neither audio-light-speech\.v1 nor audio-light-general\.v2"):
             default_weights("audio", rate=16000)
-        speech, general = "audio-light-speech.v1", "audio-light-general.v1"
+        speech, general = "audio-light-speech.v1", "audio-light-general.v2"
         (home / f"{speech}.safetensors").touch()
         assert default_weights("audio", rate=48000, channels=2) == default_weights("audio") == speech
         (package / f"{general}.safetensors").touch()

@@ -30,7 +30,7 @@ IMAGE = "image-light.v2"
 """The weights that an image is coded with when the user names none."""
 VIDEO = "video-light.v1"
 """The same for video; where they are not installed, those for images code every frame on its own."""
-SPEECH, GENERAL = "audio-light-speech.v1", "audio-light-general.v1"
+SPEECH, GENERAL = "audio-light-speech.v1", "audio-light-general.v2"
 """Weights for sound: 16 kHz, trained on speech, and 48 kHz, trained on music too."""
 _SPEECH_RATE, _SPEECH_RATE_MONO = 16_000, 24_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
