@@ -46,12 +46,20 @@ def configured(model: VideoLight, **changes: Any) -> Any:
     return patch.object(model, "config", replace(model.config, **changes))
 
 
+@contextmanager
+def fixed_first(model: VideoLight, finer: int) -> Iterator[None]:
+    """Have the first frame of every group finer by the same, whatever follows."""
+    with configured(model, intra=finer), patch.object(model, "lookahead", 0.0):
+        yield
+
+
 MECHANISMS: dict[str, Callable[[VideoLight], Any]] = {
     "motion": lambda _: patch.object(video_light, "search", still),
     "vectors chosen as they are coded": lambda _: patch.object(block_search, "ROUNDS", 0),
     "optimised quantisation": lambda model: patch.object(model, "rdoq", 0.0),
     "layers of quality": lambda model: configured(model, layers=(0,)),
-    "a finer first frame": lambda model: configured(model, intra=0),
+    "a finer first frame": lambda model: fixed_first(model, 0),
+    "looking ahead (the first frame finer by 12)": lambda model: fixed_first(model, 12),
 }
 
 

@@ -13,7 +13,7 @@ from triode.codecs.matrices import matrix_name
 from triode.codecs.planes import from_planes
 from triode.container import CodedFrame, Unit, VideoHead, VideoUnit, pack_video_unit
 from triode.entropy.coder import RangeWriter
-from triode.models.base import GopFormat, VideoModel
+from triode.models.base import GopFormat, VideoModel, Yuv
 
 __all__ = ["CodedGop", "crc_of", "encode_gop", "format_of"]
 
@@ -77,11 +77,13 @@ def encode_gop(model: VideoModel, head: VideoHead, gop: Gop, point: int) -> Code
     fmt = format_of(model, head)
     state = model.start(fmt)
     coded, crcs = [], []
-    for index, planes in enumerate(gop.frames):
-        step = model.step(index, point)
+
+    def frame(index: int) -> Yuv:
+        return from_planes(gop.frames[index], (fmt.height, fmt.width), full_range=head.full_range)
+
+    for index, step in enumerate(model.plan(len(gop.frames), frame, point)):
         writer = RangeWriter()
-        frame = from_planes(planes, (fmt.height, fmt.width), full_range=head.full_range)
-        latent = model.encode(frame, step, state, writer)
+        latent = model.encode(frame(index), step, state, writer)
         # Where samples are made of symbols alone nobody needs to know what the decoder will have.
         last = index + 1 == len(gop.frames) or model.independent
         state = model.skip(latent, state) if last else model.synthesis(latent, step, state)[1]

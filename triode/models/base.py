@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -292,6 +292,16 @@ class VideoModel(nn.Module, ABC):
     def step(self, index: int, point: int) -> FrameStep:
         """Return how the encoder codes frame ``index`` of a group that is asked for at a rate point."""
         return FrameStep(FrameKind.INTER if index and FrameKind.INTER in self.kinds else FrameKind.INTRA, point)
+
+    def plan(self, count: int, frame: Callable[[int], Yuv], point: int) -> tuple[FrameStep, ...]:
+        """Return how the encoder codes a whole group, which it may look at first.
+
+        Args:
+            count: Frames of the group, at least 1.
+            frame: Gives frame i, batch size 1; called as often as it is wanted.
+            point: Rate point that is asked for, 0 to 63.
+        """
+        return tuple(self.step(index, point) for index in range(count))
 
     @abstractmethod
     def encode(self, frame: Yuv, step: FrameStep, state: VideoState, writer: SymbolWriter) -> VideoLatent:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from triode.models.video.vectors import BLOCK, CROSS, DIAGONAL, LARGEST, QUARTERS, fetch, lattice, relative
 
-__all__ = ["ROUNDS", "search"]
+__all__ = ["ROUNDS", "search", "transformed_sum"]
 
 _REACH: Final = 8
 ROUNDS = 2
@@ -59,6 +59,17 @@ def search(frame: Tensor, reference: Tensor, before: Tensor, price: Tensor) -> T
             best = best.flatten(2).index_copy(2, level, better[..., 0]).view_as(before)
     # A vector may be a little longer than that of the frame before: decoders stop where the coder does.
     return best.clamp(-LARGEST, LARGEST).to(torch.int32)
+
+
+def transformed_sum(planes: Tensor, *, means: bool = True) -> Tensor:
+    """Return the sum of absolute Hadamard coefficients of each 8x8 block of planes (B, 1, H, W), as (B, n).
+
+    Args:
+        planes: Sides are multiples of 8.
+        means: Whether the first coefficient of each block counts.
+    """
+    coefficients = _cut(planes, 8)[:, 0] @ _hadamard(planes.device)
+    return coefficients[..., 0 if means else 1 :].abs().sum(2)
 
 
 class _Differences:

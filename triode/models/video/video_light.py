@@ -9,7 +9,8 @@ latents of frames before, never features, so that streams decode to the same sym
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -42,6 +43,7 @@ from triode.models.video.light_networks import (
     Parameters,
     VideoLightConfig,
 )
+from triode.models.video.lookahead import heirs
 from triode.models.video.shuffle import (
     PLANES,
     blocks_basis,
@@ -94,6 +96,10 @@ class VideoLight(VideoModel):
 
     rdoq = 6.0
     """Rate-distortion optimised quantisation: price of the distortion against its nominal one; 0 rounds to nearest."""
+    lookahead = 1.0
+    """How much of its estimate the encoder believes; 0 has the first frame as in training."""
+    finest = 32.0
+    """Rate points by which the first frame of a group is finer at most."""
     kinds = frozenset(FrameKind)
     config: VideoLightConfig
     stride = 16
@@ -209,6 +215,20 @@ class VideoLight(VideoModel):
         later = FrameKind.INTER if index % self.config.refresh else FrameKind.REFRESH
         point = min(max(point + self._offset(index), 0), RATE_POINTS - 1)
         return FrameStep(later if index else FrameKind.INTRA, point)
+
+    def plan(self, count: int, frame: Callable[[int], Yuv], point: int) -> tuple[FrameStep, ...]:
+        """Return how a group is coded: its first frame is the finer, the more later ones have of it.
+
+        Where n later frames inherit it, its errors count 1 + n times; ``lookahead`` of that is believed.
+        """
+        steps = super().plan(count, frame, point)
+        if not self.lookahead:
+            return steps
+        c = self.config.image
+        doubling = (RATE_POINTS - 1) / math.log2(c.lambda_max / c.lambda_min)
+        finer = self.lookahead * doubling * math.log2(1 + heirs(count, lambda i: centred(frame(i))[0]))
+        first = min(point + round(min(finer, self.finest)), RATE_POINTS - 1)
+        return (replace(steps[0], point=first), *steps[1:])
 
     def forward(self, frames: Sequence[Yuv], q: Tensor) -> VideoOutput:
         """Code and decode a batch of groups, differentiably.
