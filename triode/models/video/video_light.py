@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -58,6 +58,11 @@ from triode.models.video.stem import load_floats
 from triode.models.video.vectors import VectorCoder, Vectors, compensate, relative, warp
 
 __all__ = ["Recurrent", "VideoLight", "VideoLightConfig"]
+
+
+_RANGE: Final = (-0.5, 0.5)
+"""What frames hand on stays within the range of luma, around zero: what networks make of samples beyond it could grow
+from frame to frame without end."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -298,11 +303,11 @@ class VideoLight(VideoModel):
             latent = self.inverse_gain(out.y_hat, q)
         gain = self.decoder_gain.gain(q)[:, :, None, None]
         made, feature = self.decoder(latent, prediction, context, gain)
-        planes = split(made)
-        kept, feature = self._handed_on(made, planes, feature if state.index % self.config.refresh else None)
+        within = made.clamp(*_RANGE)
+        kept, feature = self._handed_on(within, split(within), feature if state.index % self.config.refresh else None)
         now = cast(Parameters, self.entropy.context.parameter_net).normalise(out.y_hat, q).detach()
         past = torch.cat([now, 0.5 * (state.past[:, now.shape[1] :] + now.abs())], 1)
-        return natural(*planes), {**out.bits, **bits}, Recurrent(kept, feature, past, vectors, state.index + 1)
+        return natural(*split(made)), {**out.bits, **bits}, Recurrent(kept, feature, past, vectors, state.index + 1)
 
     def _handed_on(
         self, x: Tensor, planes: tuple[Tensor, Tensor], feature: Tensor | None
@@ -387,7 +392,7 @@ class VideoLight(VideoModel):
     def _remember(self, y_hat: Tensor, q: Tensor, past: Tensor, vectors: Tensor | None) -> VideoLatent:
         """Return a frame's latent, and in integers what the next frame may know of it."""
         now = cast(Any, self.entropy.context.exact).normalise(y_hat.double() * (1 << FRACTION_BITS), q)
-        activity = (0.5 * (past[:, now.shape[1] :] + now.abs())).floor_()
+        activity = torch.div(past[:, now.shape[1] :] + now.abs(), 2, rounding_mode="floor")
         past = torch.cat([now, activity], 1).to(torch.int32)
         if vectors is None:
             return VideoLatent((y_hat,), (past,))
@@ -406,6 +411,7 @@ class VideoLight(VideoModel):
         prediction, context = self._predict(state.features[:-1], state.features[-1], shares)
         inverse, gain = self.gains[step.point]
         made, feature = self.decoder(y_hat * inverse, prediction, context, gain)
+        made = made.clamp_(*_RANGE)
         planes = split(made)
         kept, feature = self._handed_on(made, planes, None if step.kind is FrameKind.REFRESH else feature)
         return natural(*planes), replace(after, features=(*kept, feature))
