@@ -206,9 +206,9 @@ class TestCoding:
         for step, latent in zip(coded.steps, coded.latents, strict=True):
             far = replace(latent, values=(1000 * latent.values[0], *latent.values[1:]))
             frame, state = model.synthesis(far, step, state)
-            assert float((frame.y - 0.5).abs().max()) <= 0.5 + 1e-6
-            assert float(frame.uv.abs().max()) <= 0.62
-            assert all(float(kept.abs().max()) <= 0.5 + 1e-6 for kept in state.features[:-1])
+            assert float((frame.y - 0.5).abs().max()) <= 0.6 + 1e-6
+            assert float(frame.uv.abs().max()) <= 0.74
+            assert all(float(kept.abs().max()) <= 0.6 + 1e-6 for kept in state.features[:-1])
 
     def test_needs_an_export(self):
         net = tiny_light(export=False)
@@ -309,7 +309,7 @@ class TestTraining:
         assert np.allclose(total_bits(out.bits)[0], counted, rtol=0.05)
         for one, other in zip(out.frames, made, strict=True):
             # Where two vectors are as good, floats decide. Only the codec's frames are clipped.
-            assert motion or float((one.y.clamp(0, 1) - other.y).abs().mean()) < 2e-3
+            assert motion or float((one.y.clamp(-0.1, 1.1) - other.y).abs().mean()) < 2e-3
 
     @pytest.mark.parametrize("motion", [False, True])
     def test_shapes_and_gradients(self, motion):

@@ -60,9 +60,9 @@ from triode.models.video.vectors import VectorCoder, Vectors, compensate, relati
 __all__ = ["Recurrent", "VideoLight", "VideoLightConfig"]
 
 
-_RANGE: Final = (-0.5, 0.5)
-"""What frames hand on stays within the range of luma, around zero: what networks make of samples beyond it could grow
-from frame to frame without end."""
+_RANGE: Final = (-0.6, 0.6)
+"""What frames hand on stays within what 8 bits hold of limited-range luma, around zero (0.5 is white): what networks
+make of samples beyond it could grow from frame to frame without end."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
