@@ -1,10 +1,11 @@
 import csv
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from triode.train.cli import train
+from triode.train.cli import emulates_bfloat16, train
 from triode.train.image import RateDistortion
 from triode.train.images import CropDataset
 
@@ -94,3 +95,21 @@ def test_a_resumed_run_obeys_its_own_settings(trained, fit, tmp_path):
     fit(tmp_path, until=6, arguments=("--ckpt_path", str(trained / "last.ckpt")), lr=3e-4)
     rates = [float(row["lr"]) for row in rows(tmp_path) if row["lr"]]
     assert rates[-1] <= 3e-4
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "machine", "capability", "slow"),
+    [
+        ("bf16-mixed", "cpu", "x86_64", "AVX2", True),
+        ("bf16-mixed", "cpu", "AMD64", "DEFAULT", True),
+        ("bf16-true", "cpu", "x86_64", "AVX512", False),
+        ("32-true", "cpu", "x86_64", "AVX2", False),
+        ("bf16-mixed", "cuda", "x86_64", "AVX2", False),
+        ("bf16-mixed", "cpu", "arm64", "DEFAULT", False),
+    ],
+)
+def test_emulated_bfloat16(monkeypatch, precision, device, machine, capability, slow):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    run = SimpleNamespace(precision=precision, strategy=SimpleNamespace(root_device=torch.device(device)))
+    assert emulates_bfloat16(run) is slow

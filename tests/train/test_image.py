@@ -363,6 +363,16 @@ class TestRatePoints:
         one = RateDistortion(config=config(), rate_points=way, rate_range=(19.5, 19.5)).draw_rate_points(5)
         assert one.tolist() == [19.5] * 5
 
+    def test_processes_have_their_own(self):
+        drawn = []
+        for rank, size in ((0, 1), (0, 2), (1, 2)):
+            net = RateDistortion(config=config())
+            net.trainer = SimpleNamespace(world_size=size, global_rank=rank)
+            torch.manual_seed(5)
+            net.on_train_start()
+            drawn.append(net.draw_rate_points(8).tolist())
+        assert drawn[0] == drawn[1] != drawn[2]
+
     def test_uniform_ones_fall_together(self):
         net = RateDistortion(config=config(), rate_points="uniform")
         torch.manual_seed(0)

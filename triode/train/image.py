@@ -202,6 +202,11 @@ class RateDistortion(L.LightningModule):
         self.log("seconds", time.monotonic() - self.fit_begun)
         return bpp + price
 
+    def on_train_start(self) -> None:
+        """Have each process of several draw rate points and noise of its own."""
+        if self.trainer.world_size > 1:
+            torch.manual_seed(torch.initial_seed() + self.trainer.global_rank)
+
     def training_step(self, batch: Tensor, _: int) -> Tensor:
         """Return the loss of a batch of crops (B, 3, H, W) uint8."""
         x, q, out = self.code(batch)

@@ -167,7 +167,7 @@ class TestCoding:
     def test_symbols_depend_on_the_frames_before(self, model, coded):
         frames, states = moving_frames(5), synthesise(model, coded, FORMAT)[1]
         past, *rest = states[1].integers
-        changed = replace(states[1], integers=(past + 512, *rest))
+        changed = replace(states[1], integers=(past + 4096, *rest))
         writer = RangeWriter()
         with torch.inference_mode():
             model.encode(frames[2], coded.steps[2], changed, writer)
@@ -319,6 +319,7 @@ class TestTraining:
         out = net(moving_frames(4, 64, 64, batch=2), torch.tensor([10.0, 60.0]))
         assert list(out.bits) == ["y", "z", "motion"][: 2 + motion]
         assert {tuple(bits.shape) for bits in out.bits.values()} == {(2, 4)}
+        assert not motion or not out.bits["motion"].any()  # Nothing learns from them.
         assert len(out.frames) == 4
         assert out.frames[3].uv.shape == (2, 2, 32, 32)
         errors = sum(frame.y.square().mean() + frame.uv.square().mean() for frame in out.frames)

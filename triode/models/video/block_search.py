@@ -10,13 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from triode.models.video.vectors import BLOCK, CROSS, DIAGONAL, LARGEST, QUARTERS, fetch, lattice, relative
+from triode.models.video.subsamples import Subsamples
+from triode.models.video.vectors import BLOCK, CROSS, DIAGONAL, LARGEST, QUARTERS
 
 __all__ = ["ROUNDS", "search", "transformed_sum"]
 
 _REACH: Final = 8
 ROUNDS = 2
 """How often all vectors are chosen anew as they are coded."""
+_TOGETHER: Final = 1 << 18
+"""Samples that are compared in one call, where that is more than one candidate: more do not stay in the caches."""
 _AROUND: Final = tuple((x, y) for y in (-1, 0, 1) for x in (-1, 0, 1))
 
 
@@ -78,31 +81,40 @@ class _Differences:
     Args:
         frame: (B, 1, H, W) luma.
         reference: The same of the frame before.
-        side: Side of a block.
+        side: Side of a block; where it is not that of the full resolution, vectors are rounded to quarters of a sample.
     """
 
     def __init__(self, frame: Tensor, reference: Tensor, side: int) -> None:
-        height, width = frame.shape[2:]
-        self.reference, self.size = reference, (height // side, width // side)
+        down, across = (size // side for size in frame.shape[2:])
+        self.reference, self.share = Subsamples(reference), side / BLOCK
         self.scale, self.transform = BLOCK**2 / side**2, None  # type: float, Tensor | None
         self.samples = _cut(frame, side)[:, 0]
-        self.places = _cut(lattice(height, width, frame.device).permute(0, 3, 1, 2), side).permute(0, 2, 3, 1)
+        place = QUARTERS * torch.arange(side, device=frame.device)
+        blocks = torch.arange(down * across, device=frame.device).view(-1, 1, 1)
+        self.x = QUARTERS * side * (blocks % across) + place
+        self.y = QUARTERS * side * (blocks // across) + place[:, None]
 
     def transformed(self, blocks: Tensor) -> _Differences:
         """Return those of some of the blocks (n,) alone, of 8x8 samples under a Hadamard transform; full resolution."""
         part = copy(self)
         part.transform = _hadamard(self.samples.device)
-        order = torch.arange(BLOCK**2, device=blocks.device).view(2, 8, 2, 8).transpose(1, 2).flatten()
-        part.samples, part.places = self.samples[:, blocks][:, :, order], self.places[:, blocks][:, :, order]
+        samples = self.samples[:, blocks]
+        part.samples = samples.view(*samples.shape[:2], 2, 8, 2, 8).transpose(3, 4).flatten(2)
+        part.x, part.y = self.x[blocks].view(-1, 1, 2, 1, 8), self.y[blocks].view(-1, 2, 1, 8, 1)
         return part
 
     def __call__(self, vectors: Tensor) -> Tensor:
-        """Return the sums (B, n) for vectors (B, 2, n) in quarters of a sample of the full resolution."""
-        moves = relative(vectors, self.size).transpose(1, 2)[:, :, None]
-        difference = fetch(self.reference, self.places + moves, "bicubic")[:, 0] - self.samples
+        """Return the sums (B, K, n) for vectors (B, K, 2, n) in quarters of a sample of the full resolution."""
+        together = _TOGETHER // max(self.samples.numel(), 1)
+        return torch.cat([self._sums(part) for part in torch.split(vectors, max(together, 1), 1)], 1)
+
+    def _sums(self, vectors: Tensor) -> Tensor:
+        moves = (vectors * self.share).round().long()
+        x, y = moves.view(*moves.shape, *[1] * (self.x.dim() - 1)).unbind(2)
+        difference = self.reference(self.x + x, self.y + y).flatten(3).sub_(self.samples[:, None])
         if self.transform is not None:
             difference = (difference.view(-1, 64) @ self.transform).view_as(difference)
-        return self.scale * difference.abs().sum(2)
+        return self.scale * difference.abs_().sum(3)
 
 
 @lru_cache(maxsize=4)
@@ -127,10 +139,12 @@ def _cheapest(
     candidates: list[Tensor], predicted: Tensor, differences: _Differences, price: Tensor, size: tuple[int, ...]
 ) -> Tensor:
     """Return, block by block, the candidate (B, 2, h, w) that costs least, given what vectors are predicted to be."""
-    costs = [differences(c.flatten(2)).view(len(c), 1, *size) + price * _rate(c - predicted) for c in candidates]
-    index = torch.cat(costs, 1).argmin(1, keepdim=True)
+    fields = torch.stack(candidates, 1)
+    rate = _rate((fields - predicted[:, None]).flatten(0, 1)).view(*fields.shape[:2], *size)
+    costs = differences(fields.flatten(3)).view_as(rate) + price * rate
+    index = costs.argmin(1, keepdim=True)
     place = index[:, :, None].expand(-1, -1, 2, -1, -1)
-    return torch.stack(candidates, 1).gather(1, place)[:, 0]
+    return fields.gather(1, place)[:, 0]
 
 
 def _rate(difference: Tensor) -> Tensor:
