@@ -32,10 +32,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fit(photos: Path, cache: Path) -> Callable[..., Path]:
-    """Train a tiny model with the shipped configuration in a folder; returns the folder of the run's files."""
+def configured(photos: Path, cache: Path) -> Callable[..., Path]:
+    """Write the shipped configuration, for a tiny model, whose files go to the same folder; returns its path."""
 
-    def run(folder: Path, *, until: int, steps: int = 8, arguments: tuple[str, ...] = (), **model: Any) -> Path:
+    def write(folder: Path, *, until: int, steps: int = 8, trainer: dict[str, Any] | None = None, **model: Any) -> Path:
         config = yaml.safe_load(SHIPPED.read_text())
         config["model"]["init_args"] |= {"config": asdict(TINY), "steps": steps, "warmup": 2, **model}
         config["data"]["init_args"] |= {
@@ -53,6 +53,7 @@ def fit(photos: Path, cache: Path) -> Callable[..., Path]:
             "max_steps": until,
             "val_check_interval": 2,
             "log_every_n_steps": 1,
+            **(trainer or {}),
         }
         config["trainer"]["logger"]["init_args"]["save_dir"] = str(folder)
         ours = [c["init_args"] for c in config["trainer"]["callbacks"]]
@@ -60,7 +61,17 @@ def fit(photos: Path, cache: Path) -> Callable[..., Path]:
         ours[1] |= {"path": str(folder / "small.safetensors"), "every_n_train_steps": 3}
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(config))
-        train(["fit", "--config", str(path), *arguments])
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def fit(configured: Callable[..., Path]) -> Callable[..., Path]:
+    """Train a tiny model with the shipped configuration in a folder; returns the folder of the run's files."""
+
+    def run(folder: Path, *, arguments: tuple[str, ...] = (), **settings: Any) -> Path:
+        train(["fit", "--config", str(configured(folder, **settings)), *arguments])
         return folder
 
     return run

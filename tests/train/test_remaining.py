@@ -6,8 +6,8 @@ import pytest
 from triode.train.remaining import Remaining
 
 
-def trainer(step: int, processes: int = 1) -> Any:
-    return cast(Any, SimpleNamespace(global_step=step, world_size=processes))
+def trainer(step: int, processes: int = 1, rank: int = 0) -> Any:
+    return cast(Any, SimpleNamespace(global_step=step, world_size=processes, global_rank=rank))
 
 
 def test_a_run_that_begins_has_all():
@@ -23,7 +23,10 @@ def test_a_resumed_run_has_the_rest_and_the_length_of_the_whole(step):
 
 
 def test_processes_share_the_samples_of_a_step():
-    assert list(Remaining(trainer(2, 3), 2, 3)) == list(range(12, 18))
+    parts = [Remaining(trainer(1, 3, rank), 2, 3) for rank in range(3)]
+    assert [list(part) for part in parts] == [[6, 9, 12, 15], [7, 10, 13, 16], [8, 11, 14, 17]]
+    assert {len(part) for part in parts} == {6}
+    assert {part.total for part in parts} == {18}
 
 
 @pytest.mark.parametrize("step", [3, 4])

@@ -237,7 +237,7 @@ class ImageFolder(L.LightningDataModule):
         """Return the loader of training crops; after a resume it begins where the run had stopped."""
         remaining = Remaining(self.trainer, self.batch_size, self.steps)
         ways = {"augment": self.augment, "colour": self.colour}
-        data = CropDataset(self.cache, self.training_images, self.crop, len(remaining), self.seed, **ways)
+        data = CropDataset(self.cache, self.training_images, self.crop, remaining.total, self.seed, **ways)
         return DataLoader(data, self.batch_size, sampler=remaining, num_workers=self.workers, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Tensor]:

@@ -268,7 +268,7 @@ class SoundFolder(L.LightningDataModule):
             self.cache,
             self.training_recordings,
             self.crop,
-            len(remaining),
+            remaining.total,
             self.seed,
             level=self.level,
             slowest=self.slowest,
