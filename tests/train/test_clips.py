@@ -222,7 +222,7 @@ class TestFolder:
     def test_a_resumed_run_has_the_rest(self, folder, tmp_path):
         data = self.data(folder, tmp_path, holdout=3)
         whole = list(data.train_dataloader())
-        data.trainer = SimpleNamespace(global_step=1, world_size=1)  # type: ignore[assignment]
+        data.trainer = SimpleNamespace(global_step=1, world_size=1, global_rank=0)  # type: ignore[assignment]
         rest = list(data.train_dataloader())
         assert len(rest) == 3
         assert all(torch.equal(one, two) for one, two in zip(rest, whole[1:], strict=True))

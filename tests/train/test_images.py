@@ -209,16 +209,17 @@ class TestFolder:
     def test_a_resumed_run_goes_on_where_it_stopped(self, photos, cache):
         data = self.folder(photos, cache)
         whole = list(data.train_dataloader())
-        data.trainer = SimpleNamespace(global_step=3, world_size=1)
+        data.trainer = SimpleNamespace(global_step=3, world_size=1, global_rank=0)
         rest = list(data.train_dataloader())
         assert len(rest) == 2
         assert all(torch.equal(a, b) for a, b in zip(rest, whole[3:], strict=True))
 
     def test_several_processes_share_the_crops(self, photos, cache):
         data = self.folder(photos, cache)
-        data.trainer = SimpleNamespace(global_step=3, world_size=4)
+        data.trainer = SimpleNamespace(global_step=3, world_size=4, global_rank=1)
         loader = data.train_dataloader()
-        assert list(loader.sampler) == list(range(3 * 2 * 4, 5 * 2 * 4))
+        assert list(loader.sampler) == list(range(3 * 2 * 4 + 1, 5 * 2 * 4, 4))
+        assert len(list(loader)) == 2
 
     def test_loader_processes_give_the_same_crops(self, photos, cache):
         alone, beside = (list(self.folder(photos, cache, workers=w).train_dataloader()) for w in (0, 1))
