@@ -4,7 +4,7 @@ Their packages are not needed: what is read are tensors and their names. The wei
 published them. They are pickles; ``read_state`` takes the tensors out of them and runs nothing:
 
 >>> from triode.adapters.audio import from_encodec
->>> from triode.eval.metrics.statefile import read_state
+>>> from triode.io.statefile import read_state
 >>> state = read_state("encodec_24khz-d7cc33bc.th")  # doctest: +SKIP
 >>> model = from_encodec(state, sample_rate=24000)  # doctest: +SKIP
 

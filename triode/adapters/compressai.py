@@ -73,7 +73,7 @@ def from_compressai(
     The published files are pickles; ``read_state`` takes the tensors out of them and runs nothing:
 
     >>> from triode.adapters.compressai import from_compressai
-    >>> from triode.eval.metrics.statefile import read_state
+    >>> from triode.io.statefile import read_state
     >>> state = read_state("mbt2018-mean-4-6dba02a3.pth.tar")  # doctest: +SKIP
     >>> model = from_compressai(state, "mbt2018-mean", lmbda=0.013)  # doctest: +SKIP
 

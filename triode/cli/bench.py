@@ -5,22 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-import time
 from argparse import Namespace, _SubParsersAction
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from triode.cli.arguments import Parser, positive_int
+from triode.cli.bench_progress import BenchProgress
 from triode.cli.common import UsageError
 from triode.errors import CodecError, ModelMismatchError
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from triode.eval.results import PublishedCurve, Results
-    from triode.eval.runner import Status
 
 __all__ = ["add_parser"]
 
@@ -29,7 +24,6 @@ _ENGINES: Final = ("serial", "process", "ray")
 _ANCHORS: Final = {"image": "jpeg,webp,avif", "audio": "opus,aac,mp3", "video": "x264,x265"}
 _NONE: Final = "none"
 _THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_LINE_SECONDS: Final = 10.0
 
 _DESCRIPTION: Final = """\
 Code files with learned and classical codecs, decode them, and report rate, distortion and speed.
@@ -151,7 +145,7 @@ def run_bench(args: Namespace) -> int:
     from triode.eval.runner import bench
 
     codecs: list[Given] = _codecs(args)
-    with _Progress(quiet=args.quiet, verbose=args.verbose) as progress:
+    with BenchProgress(quiet=args.quiet, verbose=args.verbose) as progress:
         try:
             results = bench(
                 args.media,
@@ -280,76 +274,3 @@ def _print(results: Results, *, as_json: bool) -> None:
     from triode.eval.tables import summary_text
 
     print(summary_text(results), flush=True)
-
-
-class _Progress:
-    """How far the bench is, on standard error: a bar on a terminal, else a line now and then."""
-
-    def __init__(self, *, quiet: bool, verbose: bool) -> None:
-        self._quiet, self._verbose = quiet, verbose
-        self._bar: tqdm[NoReturn] | None = None
-        self._last = time.monotonic()
-
-    def __enter__(self) -> Self:
-        """Return this object."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Wipe the bar."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, status: Status) -> None:
-        """Show a status."""
-        latest = status.latest
-        if latest is None:
-            self._begin(status)
-            return
-        where = f"{latest.item}, {latest.codec} at {latest.quality:g}"
-        if latest.error is not None:
-            self._say(f"{where}: failed: {latest.error}")
-        elif self._verbose:
-            seconds = f"{latest.encode_seconds:.3g} + {latest.decode_seconds:.3g} s"
-            self._say(f"{where}: {latest.bytes} bytes, {seconds}")
-        left = _duration(status.seconds_left)
-        if self._bar is not None:
-            self._bar.set_description_str(left, refresh=False)
-            self._bar.update(status.done - self._bar.n)
-        elif not self._quiet and (time.monotonic() - self._last >= _LINE_SECONDS or status.done == status.total):
-            self._last = time.monotonic()
-            self._say(
-                f"{status.done} of {status.total}{f', {status.failed} failed' * bool(status.failed)}, {left} left"
-            )
-
-    def _begin(self, status: Status) -> None:
-        if status.reused and not self._quiet:
-            self._say(f"{status.reused} of {status.total} are measured already; -f starts anew")
-        if self._quiet or not sys.stderr.isatty() or status.done == status.total:
-            return
-        from tqdm import tqdm
-
-        self._bar = tqdm(
-            total=status.total,
-            initial=status.done,
-            file=sys.stderr,
-            leave=False,
-            desc="?",
-            bar_format="{n}/{total} |{bar}| {elapsed}<{desc}",
-            dynamic_ncols=True,
-        )
-
-    def _say(self, text: str) -> None:
-        if self._bar is None:
-            print(f"triode: {text}", file=sys.stderr, flush=True)
-        else:
-            self._bar.write(f"triode: {text}", file=sys.stderr)
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from triode.errors import UnsupportedError
 from triode.eval.metrics.backbones import VGG16, AlexNet, EfficientNetLite0, Features, hann_pool
-from triode.eval.metrics.statefile import read_state
+from triode.io.statefile import read_state
 
 __all__ = [
     "LITE0_PACKAGE",

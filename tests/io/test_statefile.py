@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from triode.errors import UnsupportedError
-from triode.eval.metrics.statefile import read_state
+from triode.io.statefile import read_state
 
 LAYOUTS = [True, False]  # torch's zip, and what came before it
 DTYPES = ["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
