@@ -161,7 +161,7 @@ def test_weights_for_video_are_preferred(home, monkeypatch):
     """Where there are none, those for images code each frame on its own."""
     from triode.models.weights import default_weights
 
-    assert default_weights("video") == "video-light.v1"
-    assert triode.info(triode.encode(CLIP)).model == "video-light.v1"
+    assert default_weights("video") == "video-light.v2"
+    assert triode.info(triode.encode(CLIP)).model == "video-light.v2"
     monkeypatch.setattr("triode.models.weights.files._folders", lambda: [home])
     assert default_weights("video") == default_weights("image")

@@ -168,7 +168,7 @@ class TestThereAndBack:
     def test_the_default_weights_are_those_of_video(self, videos, folder):
         make_film("clip.y4m", 2, width=16, height=16)
         [found] = videos("encode", "clip.y4m", "--json").objects
-        assert found["model"] == "video-light.v1"
+        assert found["model"] == "video-light.v2"
         assert videos("verify", "clip.tri").code == 0
 
 

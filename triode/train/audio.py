@@ -125,7 +125,7 @@ class SoundRateDistortion(RateDistortion):
                     (f"val/si_sdr_{point:g}", ratios.float()),
                     ("val/loss", weight * loss),
                 ):
-                    self.log(name, value.mean(), batch_size=len(batch))
+                    self.log(name, value.mean(), batch_size=len(batch), sync_dist=True)
 
     def on_fit_start(self) -> None:
         """Start the clock; on a fresh run, start the linear path from the recordings."""

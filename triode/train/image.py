@@ -251,13 +251,13 @@ class RateDistortion(L.LightningModule):
                 distances = self.distances(x, out, mse)
                 loss = bpp + self.price(distances, q)
                 weight = self.model.rate_lambda(q) ** -self.balance
-                self.log(f"val/bpp_{point:g}", bpp.mean(), batch_size=len(x))
-                self.log(f"val/psnr_{point:g}", (-10 * torch.log10(mse)).mean(), batch_size=len(x))
-                self.log("val/loss", (weight * loss).mean(), batch_size=len(x))
+                self.log(f"val/bpp_{point:g}", bpp.mean(), batch_size=len(x), sync_dist=True)
+                self.log(f"val/psnr_{point:g}", (-10 * torch.log10(mse)).mean(), batch_size=len(x), sync_dist=True)
+                self.log("val/loss", (weight * loss).mean(), batch_size=len(x), sync_dist=True)
                 for d, distance in zip(self.distortions, distances, strict=True):
                     if not isinstance(d, SquaredError):
                         reading = cast(Distortion, d).readable(distance).mean()
-                        self.log(f"val/{d.label}_{point:g}", reading, batch_size=len(x))
+                        self.log(f"val/{d.label}_{point:g}", reading, batch_size=len(x), sync_dist=True)
 
     def progress(self, step: int) -> float:
         """Return the share of the run that is done at a step: of the seconds if they bound it, else of the steps."""

@@ -295,7 +295,7 @@ class LatentRates(VideoRateDistortion):
             (f"val/of_intra_{point}", bpp[:, 1:].sum(1) / alone[:, 1:].sum(1)),
             ("val/loss", weight * bpp.mean(1)),
         ):
-            self.log(name, value.mean(), batch_size=len(bpp))
+            self.log(name, value.mean(), batch_size=len(bpp), sync_dist=True)
 
     def on_fit_start(self) -> None:
         """Start the clock; check that the latents are of the model's own model of images.

@@ -156,7 +156,7 @@ class VideoRateDistortion(RateDistortion):
                     (f"val/of_first_{point}", bpp.mean(1) / bpp[:, 0]),
                     ("val/loss", weight * self.total(bpp, distortion, q)),
                 ):
-                    self.log(name, value.mean(), batch_size=len(x))
+                    self.log(name, value.mean(), batch_size=len(x), sync_dist=True)
 
     def setup(self, stage: str) -> None:
         """Load the checkpoint to start from, once.

@@ -203,8 +203,8 @@ class VqSound(SoundRateDistortion):
             x_hat = self.vq.unquantised(batch).float()
             heard = batch.square().sum((1, 2)) > 0
             ratios = si_sdr(x_hat[heard], batch[heard]) if bool(heard.any()) else torch.zeros(1)
-            self.log("val/mel_bypass", self.distance(x_hat, batch).mel.mean(), batch_size=len(batch))
-            self.log("val/si_sdr_bypass", ratios.float().mean(), batch_size=len(batch))
+            self.log("val/mel_bypass", self.distance(x_hat, batch).mel.mean(), batch_size=len(batch), sync_dist=True)
+            self.log("val/si_sdr_bypass", ratios.float().mean(), batch_size=len(batch), sync_dist=True)
 
     def _split(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Return the parameters of the codec, and those of its prior."""

@@ -28,7 +28,7 @@ from triode.models.weights.tensors import Base, left_out, pack, rounded, unpack
 
 IMAGE = "image-light.v2"
 """The weights that an image is coded with when the user names none."""
-VIDEO = "video-light.v1"
+VIDEO = "video-light.v2"
 """The same for video; where they are not installed, those for images code every frame on its own."""
 SPEECH, GENERAL = "audio-light-speech.v1", "audio-light-general.v2"
 """Weights for sound: 16 kHz, trained on speech, and 48 kHz, trained on music too."""
