@@ -227,10 +227,12 @@ class VideoLatent:
     Attributes:
         values: Quantised latents, for the synthesis.
         integers: What :attr:`VideoState.integers` becomes.
+        prepared: What encoding made on the way and synthesis would make again; nothing after decoding.
     """
 
     values: tuple[Tensor, ...]
     integers: tuple[Tensor, ...] = ()
+    prepared: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

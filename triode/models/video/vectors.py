@@ -105,12 +105,8 @@ class VectorCoder(nn.Module):
         writer.write(shift, np.full(2, _GLOBAL), tables)
         for level in range(3):
             predicted, index, here = _predict(field, before, shift, level)
-            symbols, costs = (field - predicted)[:, here].reshape(-1), []
-            for choice in range(_CHOICES):
-                counted = CountingWriter()
-                counted.write(symbols, index + choice, tables)
-                costs.append(counted.bits)
-            best = int(np.argmin(costs))
+            symbols = (field - predicted)[:, here].reshape(-1)
+            best = int(np.argmin(_costs(symbols, index, tables)))
             writer.write(np.array([best]), np.array([_CHOICE]), tables)
             writer.write(symbols, index + best, tables)
 
@@ -124,6 +120,14 @@ class VectorCoder(nn.Module):
             read = reader.read(index + choice, tables).reshape(2, -1)
             field[:, here] = np.clip(predicted[:, here] + read, -LARGEST, LARGEST)
         return field
+
+
+def _costs(symbols: NDArray[np.int64], index: NDArray[np.int64], tables: CdfTables) -> NDArray[np.float64]:
+    """Return the bits (choices,) of symbols for each choice, but for the lengths of escapes, which all have alike."""
+    entries, last = symbols + _SUPPORT, 2 * _SUPPORT + 1
+    entries = np.where((entries < 0) | (entries >= last), last, entries)
+    bits: NDArray[np.float64] = tables.bits[tables.starts[index + np.arange(_CHOICES)[:, None]] + entries].sum(1)
+    return bits
 
 
 def _predict(

@@ -361,7 +361,7 @@ class VideoLight(VideoModel):
         prediction, context = self._predict(state.features[:-1], state.features[-1], shares)
         y = self.encoder(shuffle(frame), prediction, context, q)
         y_hat = self.entropy.encode(self.gain(y, q), q, writer, side=y, weight=self.error_weight(q), past=past)
-        return self._remember(y_hat, q, past, vectors)
+        return replace(self._remember(y_hat, q, past, vectors), prepared=(prediction, context))
 
     def error_weight(self, q: Tensor) -> Tensor | None:
         """Return what a squared error of one unit costs in each channel of y, (M,) bits, at a rate point (1,).
@@ -414,7 +414,8 @@ class VideoLight(VideoModel):
             kept, feature = self._handed_on(join(*planes), planes, None)
             return frame, replace(after, features=(*kept, feature))
         shares = latent.values[1] if self.config.motion else None
-        prediction, context = self._predict(state.features[:-1], state.features[-1], shares)
+        known = latent.prepared or self._predict(state.features[:-1], state.features[-1], shares)
+        prediction, context = known
         inverse, gain = self.gains[step.point]
         made, feature = self.decoder(y_hat * inverse, prediction, context, gain)
         made = made.clamp_(*_RANGE)
