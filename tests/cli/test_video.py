@@ -150,7 +150,8 @@ class TestThereAndBack:
         original = read_clip(make_film("clip.y4m", 3))
         sizes, errors = [], []
         for quality in (0, 50, 100):
-            assert encode(videos, "clip.y4m", "-q", quality, "-f").code == 0
+            # The default weights: how good tiny ones are is a matter of chance.
+            assert videos("encode", "clip.y4m", "-q", quality, "-f").code == 0
             assert videos("decode", "clip.tri", "-o", "a.y4m", "-f").code == 0
             sizes.append(Path("clip.tri").stat().st_size)
             errors.append(np.square(read_clip(Path("a.y4m")).y.astype(float) - original.y).mean())
