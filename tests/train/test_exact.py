@@ -92,20 +92,19 @@ def trained_indices(model: ImageModel, x: Tensor, q: Tensor, monkeypatch: pytest
 
 
 def test_the_whole_pass_uses_the_indices_that_the_coder_uses(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model()
-    model.rdoq = 0.0
-    model.export()
-    differ = np.zeros(2)
-    for seed, point in enumerate(POINTS):
-        x = torch.from_numpy(smooth_image(128, 128, seed=seed)).permute(2, 0, 1)[None] / 255
+    differ = 0
+    for seed, point in ((0, 40), (1, 63)):
+        model = tiny_model(seed)
+        model.rdoq = 0.0
+        model.export()
+        x = torch.from_numpy(smooth_image(256, 256, seed=seed)).permute(2, 0, 1)[None] / 255
         q = torch.tensor([point])
         coded = coded_indices(model, x, q, monkeypatch)
+        assert coded.min() > 0, "what is not coded takes its mean, where training rounds"
         with integer_networks(model):
-            exact = trained_indices(model, x, q, monkeypatch)
-        floating = trained_indices(model, x, q, monkeypatch)
-        differ += (exact != coded).mean() / len(POINTS), (floating != coded).mean() / len(POINTS)
-    assert differ[0] == 0
-    assert differ[1] > 0
+            assert np.array_equal(trained_indices(model, x, q, monkeypatch), coded)
+        differ += int((trained_indices(model, x, q, monkeypatch) != coded).sum())
+    assert differ > 0
 
 
 def test_gradients_are_those_of_the_floats() -> None:
