@@ -52,7 +52,7 @@ def test_forward_equals_compressai(theirs: Any, clip: tuple[list[Yuv], list[Tens
         whole = rgb_to_yuv(x_hat, "bt709")
         assert float(whole.y.std()) > 1e-3
         for plane, wanted in ((frame.y, whole.y), (frame.uv, whole.uv)):
-            # Predictions differ in their last bits, and a latent on the edge of rounding may then fall to the other side.
+            # Predictions differ in their last bits; a latent on the edge of rounding may then fall to the other side.
             torch.testing.assert_close(plane, wanted, rtol=0, atol=1e-2)
             assert float((plane - wanted).abs().mean()) < 1e-4
     parts = {"y": ("keyframe", "residual"), "motion_y": ("motion",)}

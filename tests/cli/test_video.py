@@ -227,16 +227,20 @@ class TestGroups:
     def test_several_at_a_time(self, videos, coded, monkeypatch):
         used = []
 
-        class Engine(SerialEngine):
-            def __init__(self, jobs):
-                used.append(jobs)
+        def noted(name):
+            class Engine(SerialEngine):
+                def __init__(self, *jobs):
+                    used.append((name, *jobs))
 
-        monkeypatch.setattr("triode.codecs.gop_engine.ProcessEngine", Engine)
+            monkeypatch.setattr(f"triode.codecs.{name}", Engine)
+
+        for name in ("gop_engine.ProcessEngine", "gop_engine.SerialEngine", "video.ThreadEngine"):
+            noted(name)
         before = coded.read_bytes()
-        for words in (("-j", "3"), ("-j", "1")):
+        for words in (("-j", "3"), ("-j", "1"), ()):
             assert encode(videos, "clip.y4m", "--gop", "4", "--no-scene-cuts", "-q", "30", "-f", *words).code == 0
             assert coded.read_bytes() == before
-        assert used == [3]
+        assert used == [("gop_engine.ProcessEngine", 3), ("gop_engine.SerialEngine",), ("video.ThreadEngine",)]
 
     def test_engines(self, videos, coded, monkeypatch):
         assert encode(videos, "clip.y4m", "--ray-address", "auto").code == 2

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models.clip_source import Source, cut
+from models.learned_video import threads
 from models.tiny import NAME
 from models.tiny_video import TinyVideo, moving_clip, tiny_video
 
-from triode.codecs.gop_engine import ProcessEngine
+from triode.codecs.gop_engine import ProcessEngine, SerialEngine, ThreadEngine
 from triode.codecs.video import VideoCodec
 from triode.container import (
     ContainerReader,
@@ -331,6 +332,15 @@ class TestScenes:
         clip = moving_clip(20)
         noisy = Clip((clip.y + rng.integers(0, 30, clip.y.shape)).astype(np.uint8), clip.u, clip.v, clip.rate)
         assert VideoCodec(WEIGHTS, gop=64).encode(noisy).gops == 1
+
+
+@pytest.mark.parametrize("engine", [SerialEngine(), ThreadEngine()])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_several_threads_make_the_same_file_and_the_same_frames(engine, count):
+    with threads(count):
+        codec = VideoCodec(WEIGHTS, gop=6, engine=engine)
+        assert codec.encode(CLIP, quality=60).data == FILE
+        assert same(codec.decode(FILE), WHOLE)
 
 
 @pytest.mark.slow

@@ -164,7 +164,7 @@ def _run(args: argparse.Namespace) -> int:
         gop=args.gop,
         scenes=not args.no_scene_cuts,
         resume=args.resume,
-        groups=max(1, (args.jobs or 1) // len(jobs)),
+        groups=None if args.jobs is None else max(1, args.jobs // len(jobs)),
         ray=False,
         limits=limits_of(args),
     )

@@ -8,14 +8,15 @@ import torch
 
 from triode.codecs.gop_encoder import crc_of, format_of
 from triode.codecs.planes import Planes, to_planes
-from triode.container import Unit, VideoHead, VideoUnit
+from triode.container import DecodeLimits, Unit, VideoHead, VideoUnit
 from triode.entropy.coder import RangeReader
 from triode.errors import BitstreamError, EntropyMismatchError, UnsupportedError
 from triode.models.base import FrameStep, ImageModel, VideoLatent, VideoModel
 
-__all__ = ["decode_frames", "decode_symbols", "decoding_memory"]
+__all__ = ["decode_frames", "decode_symbols", "decoding_memory", "groups_at_once"]
 
 _LATENT_BYTES = 8
+_AT_ONCE_BYTES = 2 << 30
 
 
 def decoding_memory(model: VideoModel | ImageModel, head: VideoHead) -> int:
@@ -26,6 +27,15 @@ def decoding_memory(model: VideoModel | ImageModel, head: VideoHead) -> int:
     area = (head.width + model.multiple) * (head.height + model.multiple)
     work = model.frame_bytes if isinstance(model, VideoModel) else VideoModel.frame_bytes
     return area * (work + _LATENT_BYTES * head.most_frames)
+
+
+def groups_at_once(model: VideoModel, head: VideoHead, limits: DecodeLimits | None = None) -> int:
+    """Return how many groups of pictures threads should code at once: one each, as far as memory goes.
+
+    Frames so large that several groups would take more than 2 GiB are shared well by the threads.
+    """
+    most = _AT_ONCE_BYTES if limits is None else min(_AT_ONCE_BYTES, limits.max_memory_bytes or _AT_ONCE_BYTES)
+    return max(1, min(torch.get_num_threads(), most // decoding_memory(model, head)))
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,7 +65,9 @@ def crc_of(frames: Sequence[int]) -> int:
 
 
 @torch.inference_mode()
-def encode_gop(model: VideoModel, head: VideoHead, gop: Gop, point: int) -> CodedGop:
+def encode_gop(
+    model: VideoModel, head: VideoHead, gop: Gop, point: int, check: Callable[[], None] | None = None
+) -> CodedGop:
     """Code a group of pictures.
 
     Args:
@@ -73,6 +75,7 @@ def encode_gop(model: VideoModel, head: VideoHead, gop: Gop, point: int) -> Code
         head: What `HEAD` says of the video.
         gop: The frames.
         point: Rate point, 0 to 63.
+        check: Called before each frame; what it raises ends the work.
     """
     fmt = format_of(model, head)
     state = model.start(fmt)
@@ -82,6 +85,8 @@ def encode_gop(model: VideoModel, head: VideoHead, gop: Gop, point: int) -> Code
         return from_planes(gop.frames[index], (fmt.height, fmt.width), full_range=head.full_range)
 
     for index, step in enumerate(model.plan(len(gop.frames), frame, point)):
+        if check:
+            check()
         writer = RangeWriter()
         latent = model.encode(frame(index), step, state, writer)
         # Where samples are made of symbols alone nobody needs to know what the decoder will have.

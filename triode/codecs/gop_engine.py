@@ -1,4 +1,4 @@
-"""Where groups of pictures are coded: in this process, or in several at once; the results are the same bytes in order.
+"""Where groups of pictures are coded: in threads of this process, or in several processes; the results come in order.
 
 An engine is anything with the methods of :class:`GopEngine`: another one spreads the groups over a cluster.
 """
@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Final, Protocol
@@ -19,12 +19,14 @@ from typing import Final, Protocol
 import torch
 
 from triode.codecs.gop import Gop
+from triode.codecs.gop_decoder import groups_at_once
 from triode.codecs.gop_encoder import CodedGop, encode_gop
+from triode.codecs.threads import Check, in_order
 from triode.container import VideoHead
 from triode.errors import CodecError
 from triode.models.base import VideoModel
 
-__all__ = ["GopEngine", "ProcessEngine", "SerialEngine"]
+__all__ = ["GopEngine", "ProcessEngine", "SerialEngine", "ThreadEngine"]
 
 _THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -44,6 +46,18 @@ class SerialEngine:
         """Yield each group coded at a rate point, in order."""
         for gop in gops:
             yield encode_gop(model, head, gop, point)
+
+
+class ThreadEngine:
+    """Codes several groups at once, each in a thread of this process, as far as PyTorch's threads and memory go."""
+
+    def run(self, model: VideoModel, head: VideoHead, gops: Iterable[Gop], point: int) -> Iterator[CodedGop]:
+        """Yield each group coded at a rate point, in order."""
+
+        def task(gop: Gop) -> Callable[[Check], CodedGop]:
+            return lambda check: encode_gop(model, head, gop, point, check)
+
+        yield from in_order(map(task, gops), groups_at_once(model, head))
 
 
 class ProcessEngine:

@@ -14,7 +14,7 @@ from torch import nn
 
 from triode.codecs.gop import ClipSource, head_of
 from triode.codecs.gop_decoder import decoding_memory
-from triode.codecs.gop_engine import GopEngine, SerialEngine
+from triode.codecs.gop_engine import GopEngine, ThreadEngine
 from triode.codecs.matrices import matrix_name
 from triode.codecs.search import quality_to_point
 from triode.codecs.sources import check_identity, model_of, open_source, rewindable
@@ -54,7 +54,7 @@ class VideoCodec:
         limits: What a stream may ask for when decoding.
         gop: Most frames of a group of pictures, 1 to 65535.
         scenes: Whether a scene begins a group.
-        engine: What codes the groups; None for one after another.
+        engine: What codes the groups; None for threads of this process.
 
     Raises:
         ValueError: If `gop` is out of range.
@@ -73,7 +73,7 @@ class VideoCodec:
             raise ValueError(f"Argument `gop` must be in 1..65535, but got {gop}")
         self._model = model
         self._limits = limits or DecodeLimits()
-        self._gop, self._scenes, self._engine = gop, scenes, engine or SerialEngine()
+        self._gop, self._scenes, self._engine = gop, scenes, engine or ThreadEngine()
 
     def encode(
         self,

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import accumulate
 from typing import Final
 
 import numpy as np
 
-from triode.codecs.gop_decoder import decode_frames, decode_symbols
+from triode.codecs.gop_decoder import decode_frames, decode_symbols, groups_at_once
 from triode.codecs.matrices import matrix_name
 from triode.codecs.planes import Planes
+from triode.codecs.threads import Check, in_order
 from triode.container import (
     ContainerReader,
     DecodeLimits,
@@ -220,6 +222,11 @@ class VideoDecoding:
             yield video.span(self.head)
 
     def _intact(self, part: Part, spans: tuple[GopSpan, ...] | None) -> Iterator[Group]:
+        workers = groups_at_once(self._model, self.head, self._limits)
+        return in_order(self._tasks(part, spans), workers)
+
+    def _tasks(self, part: Part, spans: tuple[GopSpan, ...] | None) -> Iterator[Callable[[Check], Group]]:
+        """Yield for each unit of a part what decodes it."""
         for index, unit, before in self._units(part, spans):
             with self._naming(index, before, spans):
                 span = read_span(unit.payload, self.head, self._limits)
@@ -229,8 +236,25 @@ class VideoDecoding:
                     return
                 video = self._unpack(unit)
                 packets = self._packets(video, part)
-                frames = list(self._frames(unit, video, part))
-            yield frames, packets
+            yield partial(self._decoded, part, spans, (index, unit, before), video, packets)
+
+    def _decoded(
+        self,
+        part: Part,
+        spans: tuple[GopSpan, ...] | None,
+        numbered: tuple[int, Unit, GopSpan | None],
+        video: VideoUnit,
+        packets: tuple[Packet, ...],
+        check: Check,
+    ) -> Group:
+        """Return the frames of a unit that a part wants, and packets."""
+        index, unit, before = numbered
+        frames: list[Timed] = []
+        with self._naming(index, before, spans):
+            for frame in self._frames(unit, video, part):
+                check()
+                frames.append(frame)
+        return frames, packets
 
     def _units(self, part: Part, spans: tuple[GopSpan, ...] | None) -> Iterator[tuple[int, Unit, GopSpan | None]]:
         """Yield units, each with its number and the span before it: those of a part by the index, or one by one."""

@@ -14,22 +14,32 @@ def interpolated(planes, x, y):
     return fetch(planes, places, "bicubic")[:, 0]
 
 
+def looked_up(planes, x, y):
+    """Return single samples."""
+    return Subsamples(planes, 1)(x, y, torch.zeros(1, dtype=torch.int32))[..., 0]
+
+
 @pytest.mark.parametrize("size", [(16, 48), (33, 17)])
 def test_is_cubic_interpolation(size):
     planes = torch.rand((2, 1, *size), generator=torch.Generator().manual_seed(0))
     height, width = size
     x = torch.arange(-40, 4 * width + 40).view(1, 1, -1).expand(2, -1, -1)
     y = torch.arange(-40, 4 * height + 40).view(1, -1, 1).expand(2, -1, -1)
-    got = Subsamples(planes)(x, y)
     x, y = torch.broadcast_tensors(x, y)
-    assert got.shape == x.shape
-    assert torch.allclose(got, interpolated(planes, x.float(), y.float()), atol=2e-5)
+    samples = Subsamples(planes, 3)
+    place = torch.arange(3)
+    got = samples(x, y, samples.offsets(place, place[:, None]))
+    assert got.shape == (*x.shape, 9)
+    for down in range(3):
+        for across in range(3):
+            expected = interpolated(planes, x + 4.0 * across, y + 4.0 * down)
+            assert torch.allclose(got[..., 3 * down + across], expected, atol=2e-5)
 
 
 def test_whole_samples_are_those_of_the_plane():
     plane = picture(32, 32)
     x, y = 4 * torch.arange(32).view(1, 1, -1), 4 * torch.arange(32).view(1, -1, 1)
-    assert torch.equal(Subsamples(plane)(x, y)[0], plane[0, 0])
+    assert torch.equal(looked_up(plane, *torch.broadcast_tensors(x, y))[0], plane[0, 0])
 
 
 @pytest.mark.parametrize("far", [10**6, -(10**6)])
@@ -37,4 +47,4 @@ def test_far_away_is_the_corner(far):
     plane = picture(32, 32)
     place = torch.tensor([[far]])
     corner = plane[0, 0, -1, -1] if far > 0 else plane[0, 0, 0, 0]
-    assert torch.allclose(Subsamples(plane)(place, place), corner)
+    assert torch.allclose(looked_up(plane, place, place), corner)

@@ -40,7 +40,7 @@ class EncodeOptions:
         gop: Most frames of a group of a video; None for the default.
         scenes: Whether a scene of a video begins a group.
         resume: Whether to keep a journal beside the output of a video, and to go on from the one that is there.
-        groups: How many groups of a video are coded at a time.
+        groups: How many groups of a video are coded at a time, in processes; None for threads, as many as there are.
         ray: Whether on Ray, which has been started.
         limits: Bounds on the input.
     """
@@ -60,7 +60,7 @@ class EncodeOptions:
     gop: int | None
     scenes: bool
     resume: bool
-    groups: int
+    groups: int | None
     ray: bool
     limits: DecodeLimits
 

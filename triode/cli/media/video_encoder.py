@@ -127,16 +127,16 @@ class VideoEncoder:
             raise UsageError("--resume keeps a journal beside the output; name a file with -o")
 
     def _engine(self) -> GopEngine | None:
-        """Return what codes groups at a time; None for one after another."""
+        """Return what codes groups at a time; None for threads of this process."""
         if self.options.ray:
             from triode.adapters.ray import RayEngine
 
             return RayEngine(self.options.groups)
-        if self.options.groups == 1:
+        if self.options.groups is None:
             return None
-        from triode.codecs.gop_engine import ProcessEngine
+        from triode.codecs.gop_engine import ProcessEngine, SerialEngine
 
-        return ProcessEngine(self.options.groups)
+        return SerialEngine() if self.options.groups == 1 else ProcessEngine(self.options.groups)
 
     def _sound(self, stack: ExitStack, file: BinaryIO) -> SoundOfVideo | None:
         """Return the sound of a file that goes with it; None where there is none. What flows has none."""

@@ -86,21 +86,22 @@ class _Differences:
 
     def __init__(self, frame: Tensor, reference: Tensor, side: int) -> None:
         down, across = (size // side for size in frame.shape[2:])
-        self.reference, self.share = Subsamples(reference), side / BLOCK
+        self.reference, self.share = Subsamples(reference, side), side / BLOCK
         self.scale, self.transform = BLOCK**2 / side**2, None  # type: float, Tensor | None
         self.samples = _cut(frame, side)[:, 0]
-        place = QUARTERS * torch.arange(side, device=frame.device)
-        blocks = torch.arange(down * across, device=frame.device).view(-1, 1, 1)
-        self.x = QUARTERS * side * (blocks % across) + place
-        self.y = QUARTERS * side * (blocks // across) + place[:, None]
+        place = torch.arange(side, device=frame.device)
+        self.offsets = self.reference.offsets(place, place[:, None])
+        blocks = torch.arange(down * across, device=frame.device)
+        self.x, self.y = QUARTERS * side * (blocks % across), QUARTERS * side * (blocks // across)
 
     def transformed(self, blocks: Tensor) -> _Differences:
         """Return those of some of the blocks (n,) alone, of 8x8 samples under a Hadamard transform; full resolution."""
         part = copy(self)
         part.transform = _hadamard(self.samples.device)
         samples = self.samples[:, blocks]
-        part.samples = samples.view(*samples.shape[:2], 2, 8, 2, 8).transpose(3, 4).flatten(2)
-        part.x, part.y = self.x[blocks].view(-1, 1, 2, 1, 8), self.y[blocks].view(-1, 2, 1, 8, 1)
+        part.samples = _quartered(samples).view(samples.shape)
+        part.offsets = _quartered(self.offsets).flatten()
+        part.x, part.y = self.x[blocks], self.y[blocks]
         return part
 
     def __call__(self, vectors: Tensor) -> Tensor:
@@ -109,9 +110,8 @@ class _Differences:
         return torch.cat([self._sums(part) for part in torch.split(vectors, max(together, 1), 1)], 1)
 
     def _sums(self, vectors: Tensor) -> Tensor:
-        moves = (vectors * self.share).round().long()
-        x, y = moves.view(*moves.shape, *[1] * (self.x.dim() - 1)).unbind(2)
-        difference = self.reference(self.x + x, self.y + y).flatten(3).sub_(self.samples[:, None])
+        x, y = (vectors * self.share).round().long().unbind(2)
+        difference = self.reference(self.x + x, self.y + y, self.offsets).sub_(self.samples[:, None])
         if self.transform is not None:
             difference = (difference.view(-1, 64) @ self.transform).view_as(difference)
         return self.scale * difference.abs_().sum(3)
@@ -133,6 +133,11 @@ def _cut(planes: Tensor, side: int) -> Tensor:
     b, c, height, width = planes.shape
     blocks = planes.view(b, c, height // side, side, width // side, side).transpose(3, 4)
     return blocks.reshape(b, c, -1, side * side)
+
+
+def _quartered(blocks: Tensor) -> Tensor:
+    """Put samples (..., 256) of blocks into the order of their four blocks of 8x8 samples."""
+    return blocks.view(*blocks.shape[:-1], 2, 8, 2, 8).transpose(-3, -2).contiguous()
 
 
 def _cheapest(
@@ -195,8 +200,10 @@ def _coarse(frame: Tensor, reference: Tensor, before: Tensor, price: Tensor) -> 
     costs = []
     for down in range(steps):
         rows = padded[:, 0, down : down + height].unfold(2, width, 1)  # (B, H / 4, steps, W / 4)
-        difference = (small[:, 0, :, None] - rows).abs()
-        costs.append(difference.view(b, h, side, steps, w, side).sum((2, 5)).transpose(1, 2))
+        # The windows overlap in memory: say how the result lies. First over rows, which vectorises.
+        difference = torch.sub(small[:, 0, :, None], rows, out=small.new_empty(b, height, steps, width)).abs_()
+        summed = difference.view(b, h, side, steps * width).sum(2).view(b, h, steps, w, side).sum(4)
+        costs.append(summed.transpose(1, 2))
     cost = 16.0 * torch.cat(costs, 1)
     # Blocks of four samples match anywhere: let the neighbours have a say.
     cost = cost + F.avg_pool2d(cost, 3, 1, 1, count_include_pad=False)

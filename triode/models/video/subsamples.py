@@ -24,34 +24,48 @@ class Subsamples:
     Holds 16 samples for each of the plane.
 
     Args:
-        planes: (B, 1, H, W) float32.
+        planes: (B, 1, H, W) float32; 16 times their samples are less than 2**31.
+        side: Side of the blocks that are looked up, in samples.
     """
 
-    def __init__(self, planes: Tensor) -> None:
+    def __init__(self, planes: Tensor, side: int) -> None:
         height, width = planes.shape[2:]
-        padded = F.pad(planes[:, 0].float(), (_BEYOND + 1,) * 4, mode="replicate")
+        margin = side + _BEYOND  # so that a block beyond the border finds as many samples of it
+        padded = F.pad(planes[:, 0].float(), (margin + 1,) * 4, mode="replicate")
         made = torch.stack(_between(torch.stack(_between(padded, 2), 1), 2), 2)
-        self.samples = made.flatten()  # (B, phase of x, phase of y, H + 3, W + 3)
-        self.last, (self.rows, self.columns) = (QUARTERS * width, QUARTERS * height), made.shape[3:]
+        self.samples = made.flatten()  # (B, phase of x, phase of y, rows, columns)
+        self.first, self.last = -QUARTERS * margin, (QUARTERS * width, QUARTERS * height)
+        self.columns, self.plane = made.shape[4], made.shape[3] * made.shape[4]
         self.batch = torch.arange(len(planes), device=planes.device) * made[0].numel()
 
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """Look up samples.
+    def offsets(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return where samples of a block lie from its first one, as :meth:`__call__` takes it.
 
         Args:
-            x: (B, ...) int64, places in quarters of a sample; anything.
-            y: The same, of a shape that broadcasts with that of ``x``.
+            x: Whole samples across, below ``side``; any shape.
+            y: Whole samples down, of a shape that broadcasts with that of ``x``.
 
         Returns:
-            (B, ...) float32.
+            (S,) int32, S the number of samples.
         """
-        x, y = (
-            place.clamp(-_BEYOND * QUARTERS, last) + _BEYOND * QUARTERS
-            for place, last in zip((x, y), self.last, strict=True)
-        )
-        plane = self.rows * self.columns
-        across = (x % QUARTERS) * (QUARTERS * plane) + x // QUARTERS + self.batch.view(-1, *[1] * (x.dim() - 1))
-        index = across + ((y % QUARTERS) * plane + y // QUARTERS * self.columns)
+        return (y * self.columns + x).flatten().to(torch.int32)
+
+    def __call__(self, x: Tensor, y: Tensor, offsets: Tensor) -> Tensor:
+        """Look up blocks.
+
+        Args:
+            x: (B, ...) int64, places of their first samples in quarters of a sample; anything.
+            y: The same, of the same shape.
+            offsets: (S,) which samples of each.
+
+        Returns:
+            (B, ..., S) float32.
+        """
+        # Whole blocks beyond the border are all alike.
+        x, y = (p.clamp(self.first, last).sub_(self.first) for p, last in zip((x, y), self.last, strict=True))
+        across = (x % QUARTERS) * (QUARTERS * self.plane) + x // QUARTERS + self.batch.view(-1, *[1] * (x.dim() - 1))
+        place = across + ((y % QUARTERS) * self.plane + y // QUARTERS * self.columns)
+        index = place[..., None].to(torch.int32) + offsets
         return self.samples.index_select(0, index.flatten()).view(index.shape)
 
 
