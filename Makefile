@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 TEST_EXTRAS := audio,video,train,zoo,bench,ray,dev
-PYTEST_ARGS ?= -q
+# Two processes of one thread each; xdist takes their number.
+PYTEST_ARGS ?= -q -n 2 --dist loadfile
 BENCH_ARGS ?=
 GOLDEN_ARGS ?=
 GPU_PACK_ARGS ?=
@@ -34,7 +35,7 @@ demo: $(DEMO) ## Encode and decode a photo, a recording and a clip with the bund
 	$(PY) examples/demo.py
 
 test: $(FULL) ## Install what the tests need, then run them (PYTEST_ARGS="-q tests/entropy" picks some)
-	$(PY) -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_ARGS)
 
 lint: $(FULL) ## Check style, format and types
 	$(VENV)/bin/ruff check .

@@ -165,7 +165,7 @@ class TestFiles:
 
 class TestWeights:
     def test_of_an_architecture_without_default(self, home, monkeypatch):
-        monkeypatch.setattr("triode.models.weights.files._folders", lambda: [home])
+        monkeypatch.setattr("triode.models.weights.catalogue._folders", lambda: [home])
         assert triode.create_model("audio-light", pretrained=True).sample_rate == RATE
         with pytest.raises(triode.ModelMismatchError, match="No weights for sound"):
             triode.encode(SOUND)

@@ -112,7 +112,7 @@ class TestFiles:
         path.write_bytes(movie(5, seconds=0.2))
         with monkeypatch.context() as patch:
             for one in ("SPEECH", "GENERAL"):
-                patch.setattr(f"triode.models.weights.files.{one}", "absent.v1")
+                patch.setattr(f"triode.models.weights.catalogue.{one}", "absent.v1")
             with pytest.raises(triode.ModelMismatchError, match="No weights for sound"):
                 triode.encode(path, model=MODEL, audio="triode")
         name = "audio-light-general.v2"
@@ -163,5 +163,5 @@ def test_weights_for_video_are_preferred(home, monkeypatch):
 
     assert default_weights("video") == "video-light.v2"
     assert triode.info(triode.encode(CLIP)).model == "video-light.v2"
-    monkeypatch.setattr("triode.models.weights.files._folders", lambda: [home])
+    monkeypatch.setattr("triode.models.weights.catalogue._folders", lambda: [home])
     assert default_weights("video") == default_weights("image")

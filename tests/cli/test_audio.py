@@ -460,7 +460,7 @@ class TestModels:
     def bare(self, sounds, tmp_path_factory, monkeypatch):
         """No weights for sound in the package, and a folder for them."""
         folder = tmp_path_factory.mktemp("bare")
-        monkeypatch.setattr("triode.models.weights.files._folders", lambda: [folder])
+        monkeypatch.setattr("triode.models.weights.catalogue._folders", lambda: [folder])
         return folder
 
     def test_none_are_installed(self, sounds, bare, talk, files):

@@ -201,7 +201,7 @@ class TestSoundByTriode:
 
     def test_without_weights(self, videos, folder, files, monkeypatch):
         for name in ("SPEECH", "GENERAL"):
-            monkeypatch.setattr(f"triode.models.weights.files.{name}", "absent.v1")
+            monkeypatch.setattr(f"triode.models.weights.catalogue.{name}", "absent.v1")
         make_film("clip.mp4", 2)
         result = encode(videos, "clip.mp4", "--audio", "triode")
         assert (result.code, "No weights for sound" in result.err) == (5, True)

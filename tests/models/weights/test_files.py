@@ -19,6 +19,7 @@ from triode.models.video.intra import Intra
 from triode.models.weights import (
     Base,
     Pretrained,
+    catalogue,
     default_weights,
     files,
     find_weights,
@@ -41,7 +42,7 @@ def folders(tmp_path, monkeypatch):
     package, home = tmp_path / "package", tmp_path / "home"
     package.mkdir()
     home.mkdir()
-    monkeypatch.setattr(files, "__file__", str(package / "files.py"))
+    monkeypatch.setattr(catalogue, "__file__", str(package / "catalogue.py"))
     monkeypatch.delenv("TRIODE_HOME", raising=False)
     return package, home
 

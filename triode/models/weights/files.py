@@ -1,14 +1,12 @@
-"""Reading, writing and finding weights files."""
+"""Reading and writing weights files."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import json
-import os
-import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,58 +21,13 @@ from triode.entropy.exact.state import entropy_state
 from triode.errors import ModelMismatchError
 from triode.models.base import AudioModel, ImageModel, VideoModel
 from triode.models.registry import get_architecture
+from triode.models.weights.catalogue import find_weights, locate
 from triode.models.weights.digest import entropy_digest, known_answer, synthesis_digest
+from triode.models.weights.info import FORMATS, NAME, SUFFIX, WeightsInfo, read_info, read_meta
 from triode.models.weights.tensors import Base, left_out, pack, rounded, unpack
 
-IMAGE = "image-light.v2"
-"""The weights that an image is coded with when the user names none."""
-VIDEO = "video-light.v2"
-"""The same for video; where they are not installed, those for images code every frame on its own."""
-SPEECH, GENERAL = "audio-light-speech.v1", "audio-light-general.v2"
-"""Weights for sound: 16 kHz, trained on speech, and 48 kHz, trained on music too."""
-_SPEECH_RATE, _SPEECH_RATE_MONO = 16_000, 24_000
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_FORMATS = (1, 2, 3)
-"""Format 1 has all floats in float16 and no base; format 2 has all integers."""
 _LEAST_DERIVED = 1024
-_SUFFIX = ".safetensors"
 M_co = TypeVar("M_co", bound=nn.Module, covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class WeightsInfo:
-    """What a weights file says of itself.
-
-    Attributes:
-        name: ``family-size.vN``, immutable once published.
-        media: ``image``, ``audio`` or ``video``.
-        architecture: Name of the registered model.
-        config: Its configuration.
-        parameters: Number of parameters.
-        entropy_digest: SHA-256 in hex; must match the stream's.
-        synthesis_digest: SHA-256 in hex; may differ from the stream's.
-        known_answer: CRC-32 that the entropy path must give on the known pattern.
-        kmac_encode: Thousand multiplications a pixel, or a sample, to encode, entropy networks included; 0 where not
-            counted.
-        kmac_decode: The same to decode.
-        training: Steps, data, seed and the like, for people.
-        path: The file.
-        bytes: Its size.
-    """
-
-    name: str
-    media: str
-    architecture: str
-    config: dict[str, Any]
-    parameters: int
-    entropy_digest: str
-    synthesis_digest: str
-    known_answer: int
-    kmac_encode: float
-    kmac_decode: float
-    training: dict[str, Any]
-    path: Path
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,8 +82,8 @@ def save_weights(
         ValueError: If the name is not a model name, or a weight is not finite in float16.
         ModelMismatchError: If there is no such architecture, or no such base.
     """
-    if not _NAME.fullmatch(name) or name.endswith(_SUFFIX):
-        raise ValueError(f"A model name is 1 to 64 characters of [a-z0-9._-] without {_SUFFIX}, but got {name!r}")
+    if not NAME.fullmatch(name) or name.endswith(SUFFIX):
+        raise ValueError(f"A model name is 1 to 64 characters of [a-z0-9._-] without {SUFFIX}, but got {name!r}")
     entry = get_architecture(architecture)
     model = model.cpu().eval()
     # Integers come from what the file holds, so that a file can be made again from itself. The first export may set
@@ -151,7 +104,7 @@ def save_weights(
     derived = sorted(k for k in _derivable(model) if k in state)
     tensors, packed = pack({k: v for k, v in state.items() if k not in derived})
     meta = {
-        "format": _FORMATS[-1],
+        "format": FORMATS[-1],
         "packed": packed,
         "derived": derived,
         "base": None if base is None else dataclasses.asdict(base),
@@ -176,136 +129,6 @@ def save_weights(
     return read_info(path)
 
 
-def read_info(path: Path) -> WeightsInfo:
-    """Read what a weights file says of itself, without its tensors.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ModelMismatchError: If it cannot be read or is no Triode weights file.
-    """
-    try:
-        meta = _meta(path)
-        for key in ("format", "packed", "base", "derived"):
-            meta.pop(key, None)
-        info = WeightsInfo(path=Path(path), bytes=Path(path).stat().st_size, **meta)
-        _check(info)
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ModelMismatchError(f"{path} is not a Triode weights file: {error}") from error
-    return info
-
-
-def _meta(path: Path) -> dict[str, Any]:
-    """Return the metadata of a file as they are in it.
-
-    Raises:
-        ModelMismatchError: If it is of a format that this release does not read.
-        LookupError, TypeError, ValueError, AttributeError, OSError, SafetensorError: If there are none.
-    """
-    with safe_open(str(path), "pt") as f:
-        meta: dict[str, Any] = json.loads((f.metadata() or {})["triode"])
-    if meta["format"] not in _FORMATS:
-        valid = " and ".join(map(str, _FORMATS))
-        raise ModelMismatchError(f"{path}: weights of an unknown format; this release reads formats {valid}")
-    return meta
-
-
-def _check(info: WeightsInfo) -> None:
-    """Check the types of what a file says.
-
-    Raises:
-        ValueError: If one is wrong.
-    """
-    for names, kinds in (
-        (("name", "media", "architecture"), str),
-        (("config", "training"), dict),
-        (("parameters", "known_answer"), int),
-        (("kmac_encode", "kmac_decode"), int | float),
-    ):
-        for name in names:
-            if not isinstance(getattr(info, name), kinds):
-                raise ValueError(f"its {name} is {getattr(info, name)!r}")
-    if not _NAME.fullmatch(info.name):
-        raise ValueError(f"its name is {info.name!r}")
-    if {len(bytes.fromhex(d)) for d in (info.entropy_digest, info.synthesis_digest)} != {32}:
-        raise ValueError("its digests are no SHA-256")
-
-
-def _folders() -> list[Path]:
-    home = os.environ.get("TRIODE_HOME")
-    return [Path(__file__).parent, *([Path(home).expanduser()] if home else [])]
-
-
-def list_weights() -> tuple[WeightsInfo, ...]:
-    """Return the weights that a name finds in the package and in ``$TRIODE_HOME``, by name; the package's win.
-
-    Files that are no Triode weights, or that bear another name than the one inside, are left out.
-    """
-    found: dict[str, WeightsInfo] = {}
-    for folder in _folders():
-        for path in sorted(folder.glob("*" + _SUFFIX)):
-            with suppress(ModelMismatchError):
-                info = read_info(path)
-                if info.name == path.name.removesuffix(_SUFFIX):
-                    found.setdefault(info.name, info)
-    return tuple(found[k] for k in sorted(found))
-
-
-def default_weights(media: str, *, rate: int | None = None, channels: int = 1) -> str:
-    """Return the name of the weights that a medium is coded with by default.
-
-    Sound of up to 16 kHz, and of up to 24 kHz in one channel, which mostly is speech, is coded with the weights for
-    speech, any other with the general ones. Where only one of the two is installed, it stands in for the other. Where
-    there are no weights for video, those for images code every frame on its own.
-
-    Args:
-        media: ``image``, ``audio`` or ``video``.
-        rate: Samples per second of a sound; None where no sound is meant in particular.
-        channels: Its channels.
-
-    Raises:
-        ModelMismatchError: If there are none for it.
-    """
-    if media == "audio":
-        speech = rate is not None and rate <= (_SPEECH_RATE_MONO if channels == 1 else _SPEECH_RATE)
-        for name in (SPEECH, GENERAL) if speech else (GENERAL, SPEECH):
-            if _locate(name) is not None:
-                return name
-        raise ModelMismatchError(
-            f"No weights for sound are installed: neither {SPEECH} nor {GENERAL} is in the package or in $TRIODE_HOME; "
-            "other weights are taken by name or path"
-        )
-    if media not in {"image", "video"}:
-        raise ModelMismatchError(f"No weights for {media!r} here; there are some for: image, audio, video")
-    return VIDEO if media == "video" and _locate(VIDEO) is not None else IMAGE
-
-
-def _locate(name: str) -> Path | None:
-    """Return the file that a name finds in the package or in ``$TRIODE_HOME``."""
-    paths = (folder / f"{name}{_SUFFIX}" for folder in _folders())
-    return next((path for path in paths if path.is_file()), None)
-
-
-def find_weights(name: str) -> Path:
-    """Find weights: in the package, then in ``$TRIODE_HOME``, then as a path. Nothing is ever downloaded.
-
-    Args:
-        name: Name, or path of a ``.safetensors`` file.
-
-    Raises:
-        ModelMismatchError: If there are none.
-    """
-    if name.endswith(_SUFFIX):
-        if Path(name).is_file():
-            return Path(name)
-        raise ModelMismatchError(f"No weights file at {name}")
-    if _NAME.fullmatch(name) and (path := _locate(name)) is not None:
-        return path
-    known = ", ".join(info.name for info in list_weights()) or "none"
-    raise ModelMismatchError(f"No weights named {name!r} here; there are: {known} ($TRIODE_HOME adds a folder)")
-
-
 @overload
 def load_weights(name: str) -> Pretrained: ...
 @overload
@@ -328,7 +151,7 @@ def load_weights(name: str, kind: type[nn.Module] = ImageModel) -> Loaded[Any]:
     path = find_weights(name)
     stat = path.stat()
     weights = _load(path, stat.st_mtime_ns, stat.st_size)
-    if not name.endswith(_SUFFIX) and weights.info.name != name:
+    if not name.endswith(SUFFIX) and weights.info.name != name:
         raise ModelMismatchError(f"{path} holds the weights {weights.info.name!r}: rename it, or give its path")
     if not isinstance(weights.model, kind):
         raise ModelMismatchError(f"{path} holds weights for {weights.info.media}: {weights.info.architecture}")
@@ -387,7 +210,7 @@ def _plain_torch() -> Iterator[None]:
 
 
 def _load_tensors(model: ImageModel | AudioModel | VideoModel, path: Path) -> None:
-    derived = set(_meta(path).get("derived") or [])
+    derived = set(read_meta(path).get("derived") or [])
     model.eval().requires_grad_(False)
     model.export()
     state = _tensors(path, model.state_dict())
@@ -424,19 +247,19 @@ def _base_path(base: Base) -> Path:
     Raises:
         ModelMismatchError: If it is not there.
     """
-    if not _NAME.fullmatch(base.name):
+    if not NAME.fullmatch(base.name):
         raise ModelMismatchError(f"A base is named as weights are, but this one is {base.name!r}")
-    if (path := _locate(base.name)) is None:
+    if (path := locate(base.name)) is None:
         raise ModelMismatchError(f"No weights named {base.name!r} here, which others build on")
     return path
 
 
 def _inherited(path: Path) -> set[str]:
     """Return the names of the integer weights that the base of a file, if it has one, leaves to be made."""
-    if not (named := _meta(path).get("base")):
+    if not (named := read_meta(path).get("base")):
         return set()
     base = Base(str(named["name"]), str(named["prefix"]))
-    return {base.prefix + k for k in _meta(_base_path(base)).get("derived") or []}
+    return {base.prefix + k for k in read_meta(_base_path(base)).get("derived") or []}
 
 
 def _tensors(path: Path, wanted: Mapping[str, Any], *, depth: int = 0) -> dict[str, Tensor]:
@@ -450,7 +273,7 @@ def _tensors(path: Path, wanted: Mapping[str, Any], *, depth: int = 0) -> dict[s
     Raises:
         ModelMismatchError: If the base is missing, or has a base that has one.
     """
-    meta = _meta(path)
+    meta = read_meta(path)
     with safe_open(str(path), "pt") as f:
         tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
     state = unpack(tensors, meta.get("packed") or {})
