@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from triode.cli.arguments import Parser, positive_int
 from triode.cli.bench_progress import BenchProgress
 from triode.cli.common import UsageError
+from triode.codecs.processes import THREADS
 from triode.errors import CodecError, ModelMismatchError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ _MEDIA: Final = ("image", "audio", "video")
 _ENGINES: Final = ("serial", "process", "ray")
 _ANCHORS: Final = {"image": "jpeg,webp,avif", "audio": "opus,aac,mp3", "video": "x264,x265"}
 _NONE: Final = "none"
-_THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 _DESCRIPTION: Final = """\
 Code files with learned and classical codecs, decode them, and report rate, distortion and speed.
@@ -139,7 +139,7 @@ def run_bench(args: Namespace) -> int:
     _check(args)
     if args.engine == "serial":
         # Before anything loads the libraries that read them: timings are of one thread.
-        os.environ.update(dict.fromkeys(_THREADS, "1"))
+        os.environ.update(dict.fromkeys(THREADS, "1"))
     from triode.eval.plan import Given
     from triode.eval.provenance import shown_command
     from triode.eval.runner import bench

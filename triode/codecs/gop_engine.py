@@ -5,30 +5,25 @@ An engine is anything with the methods of :class:`GopEngine`: another one spread
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Final, Protocol
+from typing import Protocol
 
 import torch
 
 from triode.codecs.gop import Gop
 from triode.codecs.gop_decoder import groups_at_once
 from triode.codecs.gop_encoder import CodedGop, encode_gop
+from triode.codecs.processes import belong_to_parent, one_thread_each
 from triode.codecs.threads import Check, in_order
 from triode.container import VideoHead
 from triode.errors import CodecError
 from triode.models.base import VideoModel
 
 __all__ = ["GopEngine", "ProcessEngine", "SerialEngine", "ThreadEngine"]
-
-_THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class GopEngine(Protocol):
@@ -84,7 +79,7 @@ class ProcessEngine:
         # A fork would copy the locks of libraries with threads.
         context = multiprocessing.get_context("spawn")
         waiting: deque[Future[CodedGop]] = deque()
-        with _one_thread_each():
+        with one_thread_each():
             pool = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=_begin, initargs=(model, head, point))
             try:
                 for gop in gops:
@@ -99,40 +94,15 @@ class ProcessEngine:
                 pool.shutdown(cancel_futures=True)
 
 
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let processes started meanwhile compute in one thread; libraries read these variables when they are loaded."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 _job: tuple[VideoModel, VideoHead, int] | None = None
 
 
 def _begin(model: VideoModel, head: VideoHead, point: int) -> None:
     """Prepare a worker process."""
     global _job
-    # Ctrl-C reaches every process of a terminal; the parent alone decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    belong_to_parent()
     torch.set_num_threads(1)
     _job = (model, head, point)
-
-
-def _die_with_parent() -> None:
-    """End this process when its parent is gone, however it went."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(gop: Gop) -> CodedGop:

@@ -6,17 +6,17 @@ worker processes must set how many threads libraries take before they load them.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Final
+
+from triode.codecs.processes import belong_to_parent, one_thread_each
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -31,14 +31,12 @@ __all__ = [
     "SetupError",
     "check_portable",
     "cores",
-    "one_thread_each",
     "run",
     "start_worker",
 ]
 
 ENGINES: Final = ("serial", "process", "ray")
 
-_THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _GRACE_SECONDS: Final = 5.0
 DIED: Final = "the worker process died twice, perhaps for lack of memory"
 
@@ -234,21 +232,6 @@ class _Pool:
                 child.kill()
 
 
-@contextlib.contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Let processes started meanwhile compute in one thread; libraries read these variables when they are loaded."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 class _Terminated(BaseException):
     """The parent ends this worker."""
 
@@ -261,9 +244,7 @@ def _start(sent: bytes) -> None:
     """Prepare a worker process."""
     global _sent
     _sent = sent
-    # Ctrl-C reaches every process of a terminal; the parent alone decides, and ends its workers by SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    belong_to_parent()
 
 
 def _work(task: Task) -> Outcome:
@@ -283,11 +264,3 @@ def _work(task: Task) -> Outcome:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
-
-
-def _die_with_parent() -> None:
-    """End this process when its parent is gone, however it went: its tasks would be for nothing."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

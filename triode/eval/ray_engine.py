@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from triode.codecs.processes import one_thread_each
 from triode.errors import UnsupportedError
-from triode.eval.engines import DIED, Outcomes, check_portable, cores, one_thread_each, start_worker
+from triode.eval.engines import DIED, Outcomes, check_portable, cores, start_worker
 from triode.eval.task import Outcome, Setup, Task, Worker, failure
 
 if TYPE_CHECKING:
