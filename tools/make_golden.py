@@ -164,7 +164,7 @@ SOUND_CASES = {
 }
 VIDEO_CASES = {
     "image-light.v2-clip": VideoCase(lambda: moving(4, 64, 48), 50, "image-light.v2"),
-    **video_cases("stem.v1"),
+    **video_cases("stem.v2"),
     **video_cases("video-light.v2"),
 }
 
