@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 
 from triode.codecs.gop import Gop
 from triode.codecs.matrices import matrix_name
 from triode.codecs.planes import from_planes
-from triode.container import CodedFrame, Unit, VideoHead, VideoUnit, pack_video_unit
+from triode.container import CodedFrame, FrameKind, Unit, VideoHead, VideoUnit, pack_video_unit
 from triode.entropy.coder import RangeWriter
 from triode.models.base import GopFormat, VideoModel, Yuv
 
-__all__ = ["CodedGop", "crc_of", "encode_gop", "format_of"]
+__all__ = ["ASTRAY", "CodedGop", "crc_of", "encode_gop", "format_of"]
+
+ASTRAY: Final = 4.0
+"""Steps of the quantiser by which no element may miss: a frame that does is coded on its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,10 @@ def encode_gop(
             check()
         writer = RangeWriter()
         latent = model.encode(frame(index), step, state, writer)
+        if latent.astray > ASTRAY and step.kind is not FrameKind.INTRA:
+            # What frames know of each other would carry it on, and make more of it.
+            step, writer = replace(step, kind=FrameKind.INTRA), RangeWriter()
+            latent = model.encode(frame(index), step, state, writer)
         # Where samples are made of symbols alone nobody needs to know what the decoder will have.
         last = index + 1 == len(gop.frames) or model.independent
         state = model.skip(latent, state) if last else model.synthesis(latent, step, state)[1]

@@ -228,11 +228,14 @@ class VideoLatent:
         values: Quantised latents, for the synthesis.
         integers: What :attr:`VideoState.integers` becomes.
         prepared: What encoding made on the way and synthesis would make again; nothing after decoding.
+        astray: Distance, in steps of the quantiser, by which the worst element missed what it stands for; 0 after
+            decoding. Elements that the entropy model is sure of are not coded: where it is wrong it may miss by far.
     """
 
     values: tuple[Tensor, ...]
     integers: tuple[Tensor, ...] = ()
     prepared: tuple[Tensor, ...] = ()
+    astray: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import io
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from models.tiny import TINY, tiny_model
 from models.tiny_video import moving_clip
 
 from triode.codecs.video import VideoCodec
+from triode.container import ContainerReader, unpack_video_unit
 from triode.entropy.coder import CountingWriter, RangeWriter
 from triode.models.base import GopFormat, VideoModel
 from triode.models.image.image_light import ImageLightConfig
@@ -284,3 +286,26 @@ def test_export_leaves_the_floats(model):
     before = copy.deepcopy({k: v for k, v in model.state_dict().items() if v.is_floating_point()})
     model.export()
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items() if k in before)
+
+
+@pytest.mark.parametrize("growth", [0.0, 3.0])
+def test_what_runs_away_is_coded_on_its_own(growth, tmp_path):
+    """An entropy model that expects ever larger latents, and is so sure that it codes nothing."""
+    model = tiny_stem(export=False)
+    with torch.no_grad():
+        net = model.entropy.context.parameter_net
+        for weight, output in zip(net.weight, net.inner.output, strict=True):
+            weight.bias.fill_(growth)
+            if growth:
+                output.bias.view(4, 2, -1)[:, 1] = -100.0
+    path = tmp_path / "sure.v1.safetensors"
+    save_weights(model, path, name="sure.v1", architecture="stem")
+    weights = load_weights(str(path), VideoModel)
+    clip = moving_clip(8, 80, 48)
+    coded = VideoCodec(weights).encode(clip, quality=60)
+    reader = ContainerReader(io.BytesIO(coded.data))
+    [unit] = reader.units()
+    kinds = {frame.kind for frame in unpack_video_unit(unit.payload, reader.head.video).frames[1:]}
+    assert kinds == ({INTRA} if growth else {INTER})
+    errors = np.abs(VideoCodec(weights).decode(coded.data).y.astype(int) - clip.y).mean((1, 2))
+    assert errors.max() < 2 * errors[0] + 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -275,7 +275,7 @@ class Stem(VideoModel):
             return self._latent(self.image.encode(y, q, writer), q, state)
         scaled, weight = self.image.scale(y, q), self.image.error_weight(q)
         y_hat = self.entropy.encode(scaled, q, writer, side=y, weight=weight, past=_past(state))
-        return self._latent(y_hat, q, state)
+        return replace(self._latent(y_hat, q, state), astray=float((y_hat - scaled).abs().max()))
 
     def decode(self, step: FrameStep, state: VideoState, reader: SymbolReader) -> VideoLatent:
         """Read the symbols of one frame."""

@@ -360,8 +360,10 @@ class VideoLight(VideoModel):
         shares = None if vectors is None else relative(vectors)
         prediction, context = self._predict(state.features[:-1], state.features[-1], shares)
         y = self.encoder(shuffle(frame), prediction, context, q)
-        y_hat = self.entropy.encode(self.gain(y, q), q, writer, side=y, weight=self.error_weight(q), past=past)
-        return replace(self._remember(y_hat, q, past, vectors), prepared=(prediction, context))
+        scaled = self.gain(y, q)
+        y_hat = self.entropy.encode(scaled, q, writer, side=y, weight=self.error_weight(q), past=past)
+        astray = float((y_hat - scaled).abs().max())
+        return replace(self._remember(y_hat, q, past, vectors), prepared=(prediction, context), astray=astray)
 
     def error_weight(self, q: Tensor) -> Tensor | None:
         """Return what a squared error of one unit costs in each channel of y, (M,) bits, at a rate point (1,).
