@@ -5,8 +5,9 @@
 
 Files are made and decoded by the codec itself: rates are those of whole files, quality is the mean over frames of
 ``(6 PSNR_Y + PSNR_U + PSNR_V) / 8`` of 8-bit samples. All of it is the encoder's choice: the weights are the same, and
-were trained with all of it. A positive figure is what leaving a mechanism out costs; the mean is over clips. Prints
-one JSON object, progress on stderr. Needs SciPy (extra ``bench``).
+were trained with all of it. A positive figure is what leaving a mechanism out costs; the mean is over clips. There is
+none, null, where curves overlap by less than half. Prints one JSON object, progress on stderr. Needs SciPy (extra
+``bench``).
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ MECHANISMS: dict[str, Callable[[VideoLight], Any]] = {
     "optimised quantisation": lambda model: patch.object(model, "rdoq", 0.0),
     "layers of quality": lambda model: configured(model, layers=(0,)),
     "a finer first frame": lambda model: fixed_first(model, 0),
-    "looking ahead (the first frame finer by 12)": lambda model: fixed_first(model, 12),
+    "looking ahead (the first frame as fine as in training)": lambda model: fixed_first(model, model.config.intra),
 }
 
 
@@ -90,6 +91,20 @@ def curve(codec: VideoCodec, clip: Clip, qualities: list[float]) -> list[RatePoi
     return points
 
 
+def worth(whole: list[RatePoint], part: list[RatePoint]) -> float | None:
+    """Return the BD-rate in percent; None where the curves overlap too little to say."""
+    try:
+        return round(bd_rate(whole, part).percent, 2)
+    except ValueError:
+        return None
+
+
+def mean(found: list[float | None]) -> float | None:
+    """Return the mean over clips; None if it would leave one out."""
+    known = [value for value in found if value is not None]
+    return round(statistics.mean(known), 2) if len(known) == len(found) else None
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -107,15 +122,15 @@ def main() -> None:
     model = loaded.model
     if not isinstance(model, VideoLight):
         raise SystemExit(f"{a.model} is no video-light")
-    codec, found = VideoCodec(loaded), {name: {} for name in MECHANISMS}  # type: dict[str, dict[str, float]]
+    codec, found = VideoCodec(loaded), {name: {} for name in MECHANISMS}  # type: dict[str, dict[str, float | None]]
     for path in a.clips:
         clip = middle(read_clip(path, 0, a.frames), *map(int, a.size.split("x")))
         whole = curve(codec, clip, a.quality)
         for name in MECHANISMS:
             with without(model, name):
-                found[name][path.stem] = round(bd_rate(whole, curve(codec, clip, a.quality)).percent, 2)
-            print(f"{path.stem}: without {name} {found[name][path.stem]:+.1f} %", file=sys.stderr, flush=True)
-    rows = {name: {"mean": round(statistics.mean(by.values()), 2), "clips": by} for name, by in found.items()}
+                found[name][path.stem] = worth(whole, curve(codec, clip, a.quality))
+            print(f"{path.stem}: without {name} {found[name][path.stem]} %", file=sys.stderr, flush=True)
+    rows = {name: {"mean": mean(list(by.values())), "clips": by} for name, by in found.items()}
     report = {
         "command": f"python benchmarks/video_mechanisms.py CLIPS --frames {a.frames} --size {a.size}",
         "model": loaded.info.name,
