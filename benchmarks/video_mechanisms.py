@@ -1,7 +1,7 @@
 """What each mechanism of the encoder of `video-light` is worth: BD-rate of coding without it, over clips.
 
     python benchmarks/video_mechanisms.py CLIP [CLIP ...] [--model WEIGHTS] [--frames 33] [--size 384x256]
-        [--quality 10 30 50 70 90] [-o OUT.json]
+        [--quality 10 30 50 70 90] [--rdoq PRICE] [--only MECHANISM ...] [-o OUT.json]
 
 Files are made and decoded by the codec itself: rates are those of whole files, quality is the mean over frames of
 ``(6 PSNR_Y + PSNR_U + PSNR_V) / 8`` of 8-bit samples. All of it is the encoder's choice: the weights are the same, and
@@ -113,6 +113,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=33)
     parser.add_argument("--size", default="384x256", help="of the middle that is coded")
     parser.add_argument("--quality", nargs="+", type=float, default=[10, 30, 50, 70, 90])
+    parser.add_argument("--rdoq", type=float, help="price of errors in optimised quantisation, instead of the model's")
+    parser.add_argument("--only", nargs="+", choices=list(MECHANISMS), default=list(MECHANISMS), metavar="MECHANISM")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, help="where to write the object too")
     a = parser.parse_args()
@@ -122,17 +124,19 @@ def main() -> None:
     model = loaded.model
     if not isinstance(model, VideoLight):
         raise SystemExit(f"{a.model} is no video-light")
-    codec, found = VideoCodec(loaded), {name: {} for name in MECHANISMS}  # type: dict[str, dict[str, float | None]]
+    model.rdoq = model.rdoq if a.rdoq is None else a.rdoq
+    codec, found = VideoCodec(loaded), {name: {} for name in a.only}  # type: dict[str, dict[str, float | None]]
     for path in a.clips:
         clip = middle(read_clip(path, 0, a.frames), *map(int, a.size.split("x")))
         whole = curve(codec, clip, a.quality)
-        for name in MECHANISMS:
+        for name in a.only:
             with without(model, name):
                 found[name][path.stem] = worth(whole, curve(codec, clip, a.quality))
             print(f"{path.stem}: without {name} {found[name][path.stem]} %", file=sys.stderr, flush=True)
     rows = {name: {"mean": mean(list(by.values())), "clips": by} for name, by in found.items()}
+    options = f"--frames {a.frames} --size {a.size} --rdoq {model.rdoq:g}"
     report = {
-        "command": f"python benchmarks/video_mechanisms.py CLIPS --frames {a.frames} --size {a.size}",
+        "command": f"python benchmarks/video_mechanisms.py CLIPS {options}",
         "model": loaded.info.name,
         "bd_rate_percent_without": rows,
     }
