@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from models.learned_video import stir, tiny_light, tiny_stem
+from models.learned_video import stir, threads, tiny_light, tiny_stem
 
-from triode.codecs.gop_decoder import decode_frames, decode_symbols, decoding_memory
-from triode.container import CodedFrame, FrameKind, Unit, VideoHead, VideoUnit
+from triode.codecs.gop_decoder import decode_frames, decode_symbols, decoding_memory, groups_at_once
+from triode.container import CodedFrame, DecodeLimits, FrameKind, Unit, VideoHead, VideoUnit
 from triode.entropy.exact.layers import ACTIVATION_MAX
 from triode.entropy.tables import SYMBOL_MAX, CdfTables, Int32Array, IntArray
 from triode.errors import BitstreamError, CodecError, EntropyMismatchError, UnsupportedError
@@ -134,3 +134,16 @@ def test_memory_follows_the_widths() -> None:
         models = [Ssf2020(Ssf2020Config(N=n, M=8)) for n in (128, 256)]
     for model in models:
         assert decoding_memory(model, head) > 2 * 4 * model.config.N * 500 * 500
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "expected"),
+    [((352, 288), 1, 1), ((352, 288), 4, 4), ((1920, 1080), 4, 2), ((7680, 4320), 4, 1)],
+)
+def test_as_many_groups_at_once_as_memory_takes(size: tuple[int, int], count: int, expected: int) -> None:
+    model, head = MODELS["stem"], VideoHead(*size, Fraction(1, 25), 1, 32)
+    with threads(count):
+        assert groups_at_once(model, head) == expected
+        assert groups_at_once(model, head, DecodeLimits.unlimited()) == expected
+        assert groups_at_once(model, head, DecodeLimits(max_memory_bytes=2 * decoding_memory(model, head))) <= 2
+        assert groups_at_once(model, head, DecodeLimits(max_memory_bytes=1)) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -236,21 +236,21 @@ class VideoDecoding:
                     return
                 video = self._unpack(unit)
                 packets = self._packets(video, part)
-            yield partial(self._decoded, part, spans, (index, unit, before), video, packets)
+            naming = partial(self._naming, index, before, spans)
+            yield partial(self._decoded, unit, video, packets, part, naming)
 
     def _decoded(
         self,
-        part: Part,
-        spans: tuple[GopSpan, ...] | None,
-        numbered: tuple[int, Unit, GopSpan | None],
+        unit: Unit,
         video: VideoUnit,
         packets: tuple[Packet, ...],
+        part: Part,
+        naming: Callable[[], AbstractContextManager[None]],
         check: Check,
     ) -> Group:
-        """Return the frames of a unit that a part wants, and packets."""
-        index, unit, before = numbered
+        """Return the frames of a unit that a part wants, and its packets."""
         frames: list[Timed] = []
-        with self._naming(index, before, spans):
+        with naming():
             for frame in self._frames(unit, video, part):
                 check()
                 frames.append(frame)
