@@ -57,6 +57,8 @@ def main() -> None:
                 coder = _Counting(unit.payload)
                 with torch.inference_mode():
                     own = model.decode(shape, torch.tensor([unit.rate_point]), coder)
+                    if model.restoration is not None:
+                        model.restoration.read(unit.rate_point, coder)
                 coder.check(unit.symbols_crc32)
                 other = decode_unit(state, model.config, unit.payload, shape, unit.rate_point)
                 if other.crc != unit.symbols_crc32 or not np.array_equal(other.y_hat / 1024, own[0].double().numpy()):

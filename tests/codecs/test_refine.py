@@ -13,7 +13,7 @@ from models.tiny import smooth_image
 from triode.codecs import refine
 from triode.codecs.image import ImageCodec
 from triode.codecs.refine import Refiner, Schedule, encode_refined
-from triode.codecs.tiles import analyse, latent_size, synthesise
+from triode.codecs.tiles import DecodedTile, analyse, latent_size, synthesise
 from triode.container import ContainerReader, ImageHead, Tile, tile_grid
 from triode.entropy.coder import RangeReader, RangeWriter
 from triode.errors import UnsupportedError
@@ -45,7 +45,7 @@ def decoded(model, data, colour, tile, point):
     with torch.inference_mode():
         y = model.dequantise(model.decode(latent_size(model, tile), q, RangeReader(data)), q)
         grid = tile_grid(ImageHead(tile.width, tile.height))
-        return y, synthesise(model, {0: y}, 0, grid, point, colour.shape[2])
+        return y, synthesise(model, {0: DecodedTile(y, point)}, 0, grid, colour.shape[2])
 
 
 class TestPrice:
@@ -134,7 +134,7 @@ class TestSearch:
         refined = RangeWriter()
         y_hat = model.entropy.encode_values(refiner.search(effort), refiner.q, refined, refiner.size)
         assert refiner.error(y_hat) + 8 * len(refined.getvalue()) < 0.99 * before
-        assert encode_refined(model, colour, tile, point, effort).getvalue() == refined.getvalue()
+        assert encode_refined(model, colour, tile, point, effort)[1].getvalue() == refined.getvalue()
 
     def test_a_refined_latent_that_costs_more_is_dropped(self, model, monkeypatch):
         colour, tile = smooth_image(100, 90), Tile(0, 0, 90, 100)
@@ -147,14 +147,14 @@ class TestSearch:
             monkeypatch.setattr(Refiner, "search", bad)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # NumPy's, of casting NaN
-                assert encode_refined(model, colour, tile, POINT, "low").getvalue() == plain.getvalue()
+                assert encode_refined(model, colour, tile, POINT, "low")[1].getvalue() == plain.getvalue()
 
     def test_same_input_same_bytes(self, model, quick):
         colour, tile = smooth_image(90, 70), Tile(0, 0, 70, 90)
-        one = encode_refined(model, colour, tile, POINT, "low")
+        _, one = encode_refined(model, colour, tile, POINT, "low")
         torch.manual_seed(5)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            two = encode_refined(model, colour, tile, POINT, "low")
+            _, two = encode_refined(model, colour, tile, POINT, "low")
         assert one.getvalue() == two.getvalue()
 
     def test_nothing_global_changes(self, model, quick):
@@ -179,8 +179,9 @@ class TestSearch:
         colour, tile = smooth_image(100, 140), Tile(0, 0, 140, 100)
         refiner, plain = Refiner(model, colour, tile, 0), RangeWriter()
         before = refiner.error(model.encode(refiner.latent, refiner.q, plain)) + 8 * len(plain.getvalue())
-        writer = encode_refined(model, colour, tile, 0, "low")
+        latent, writer = encode_refined(model, colour, tile, 0, "low")
         y_hat = model.decode(refiner.size, refiner.q, RangeReader(writer.getvalue()))
+        assert torch.equal(y_hat, latent)
         assert refiner.error(y_hat) + 8 * len(writer.getvalue()) < before
 
     def test_models_that_cannot(self):

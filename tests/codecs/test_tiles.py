@@ -3,7 +3,7 @@ import pytest
 import torch
 from models.tiny import TINY, smooth_image, tiny_model
 
-from triode.codecs.tiles import analyse, check_tiles, decoding_memory, latent_size, surround, synthesise
+from triode.codecs.tiles import DecodedTile, analyse, check_tiles, decoding_memory, latent_size, surround, synthesise
 from triode.container import ImageHead, Layout, tile_grid
 from triode.errors import UnsupportedError
 from triode.models.image.image_light import ImageLight, ImageLightConfig
@@ -64,12 +64,12 @@ def check_synthesis(model, height, width):
     rows, columns = (-(-n // model.multiple) * model.multiple // model.stride for n in (height, width))
     channels = model.config.latent if isinstance(model, ImageLight) else model.config.M
     whole = torch.randn(1, channels, rows, columns, generator=torch.Generator().manual_seed(1)) * 0.5
-    latents = {i: cut(whole, model, tile) for i, tile in enumerate(grid)}
+    tiles = {i: DecodedTile(cut(whole, model, tile), 20) for i, tile in enumerate(grid)}
     with torch.inference_mode():
         pixels = model.synthesis(whole, torch.tensor([20]))[0].permute(1, 2, 0)
     expected = pixels.mul(255).clamp(0, 255).numpy()
     for i, tile in enumerate(grid):
-        part = synthesise(model, latents, i, grid, 20, 3)
+        part = synthesise(model, tiles, i, grid, 3)
         assert part.shape == (tile.height, tile.width, 3)
         area = expected[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
         # The nearest integer, or where the float is nearly half way, the other neighbour.
@@ -137,7 +137,7 @@ def test_grey_is_analysed_as_rgb_and_synthesised_as_the_mean(model):
     y = analyse(model, grey, tile, q)
     assert torch.equal(y, analyse(model, np.repeat(grey, 3, 2), tile, q))
     grid = tile_grid(ImageHead(70, 50, Layout.GREY))
-    rgb, one = (synthesise(model, {0: y}, 0, grid, 5, c) for c in (3, 1))
+    rgb, one = (synthesise(model, {0: DecodedTile(y, 5)}, 0, grid, c) for c in (3, 1))
     assert one.shape == (50, 70, 1)
     assert np.abs(one[..., 0] - rgb.mean(2)).max() <= 1
 
@@ -147,19 +147,19 @@ def test_surround_takes_the_neighbours_nearest_elements():
     sizes = [8, 8, 3]
     whole = torch.arange(19.0 * 19).reshape(1, 1, 19, 19)
     rows = whole.split(sizes, 2)
-    latents = dict(enumerate(cell for row in rows for cell in row.split(sizes, 3)))
-    joint, top, left = surround(latents, 4, grid, 2)
+    tiles = dict(enumerate(DecodedTile(cell, 0) for row in rows for cell in row.split(sizes, 3)))
+    joint, top, left = surround(tiles, 4, grid, 2)
     assert (top, left) == (2, 2)
     assert torch.equal(joint, whole[:, :, 6:18, 6:18])
-    joint, top, left = surround(latents, 0, grid, 5)
+    joint, top, left = surround(tiles, 0, grid, 5)
     assert (top, left) == (0, 0)
     assert torch.equal(joint, whole[:, :, :13, :13])
-    joint, top, left = surround(latents, 4, grid, 5)
+    joint, top, left = surround(tiles, 4, grid, 5)
     assert torch.equal(joint, whole[:, :, 3:19, 3:19])
-    joint, top, left = surround(latents, 8, grid, 5)
+    joint, top, left = surround(tiles, 8, grid, 5)
     assert (top, left) == (5, 5)
     assert torch.equal(joint, whole[:, :, 11:, 11:])
-    assert torch.equal(surround(latents, 5, grid, 0)[0], latents[5])
+    assert torch.equal(surround(tiles, 5, grid, 0)[0], tiles[5].latent)
 
 
 def test_tiles_must_suit_the_model():

@@ -10,7 +10,7 @@ from entropy.context.test_model import CHANNELS, SCHEDULES, Q, hyper_of, model_o
 from triode.entropy.coder import CountingWriter, RangeReader, RangeWriter
 from triode.entropy.exact.layers import to_fixed
 from triode.entropy.gaussian import gaussian_tables
-from triode.entropy.rdoq import shrink
+from triode.entropy.rdoq import chosen, shrink
 
 TABLES = gaussian_tables()
 
@@ -33,13 +33,13 @@ def test_each_choice_is_the_cheaper_one(price: float) -> None:
     weight = price * rng.uniform(0.5, 1.5, 3000)
     found = rounded.copy()
     shrink(values, found, index, TABLES, weight)
-    for value, nearest, table, w, chosen in zip(values, rounded, index, weight, found, strict=True):
+    for value, nearest, table, w, taken in zip(values, rounded, index, weight, found, strict=True):
         less = nearest - np.sign(nearest)
         now, then = bits(nearest, table), bits(less, table)
         if now is None or now + w * (value - nearest) ** 2 <= then + w * (value - less) ** 2:
-            assert chosen == nearest
+            assert taken == nearest
         else:
-            assert chosen == less
+            assert taken == less
     assert (found != rounded).any() == (price < 1e9)
 
 
@@ -58,3 +58,18 @@ def test_encoding_costs_less_and_decodes_as_ever(name: str) -> None:
         costs.append((counter.bits, counter.bits + float((weight * error).sum())))
     assert costs[1][0] < costs[0][0]
     assert costs[1][1] < costs[0][1]
+
+
+@pytest.mark.parametrize("price", [0.0, 0.5, 4.0, 1e9])
+def test_training_chooses_as_encoders_do(price: float) -> None:
+    rng = np.random.default_rng(1)
+    index = rng.integers(0, 50, 20_000)
+    values = rng.normal(0, 0.15, 20_000) * 1.13 ** index.astype(float)
+    weight = price * rng.uniform(0.5, 1.5, 20_000)
+    expected = np.rint(values).astype(np.int32)
+    shrink(values, expected, index.astype(np.uint8), TABLES, weight)
+    expected[index == 0] = 0
+    tensors = (torch.from_numpy(a).float().view(1, 100, 10, 20) for a in (values, index + 0.3, weight))
+    found = chosen(*tensors).flatten().numpy()
+    # In floats a tie may fall to the other side; likelihoods have a floor, far out, where nothing is saved.
+    assert (found != expected).mean() < 2e-3

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from triode.entropy.tables import PRECISION, SYMBOL_MAX, CdfTables
+from triode.entropy.gaussian import gaussian_tables
+from triode.entropy.tables import PRECISION, SYMBOL_MAX, CdfTables, fitted_tables
 
 TOTAL = 1 << PRECISION
 PMFS = hnp.arrays(np.float64, st.integers(2, 300), elements=st.floats(0, 1)).filter(lambda p: p.sum() > 1e-300)
@@ -118,3 +119,33 @@ def test_models_are_built_at_first_use_and_die_with_their_tables() -> None:
     del tables
     gc.collect()
     assert alive() is None
+
+
+class TestFitted:
+    def test_nothing_met_changes_nothing(self) -> None:
+        base = gaussian_tables()
+        made = fitted_tables(base, [np.zeros(int(size), dtype=np.int64) for size in base.sizes], 1000)
+        assert np.array_equal(made.sizes, base.sizes)
+        assert np.array_equal(made.offsets, base.offsets)
+        # Masses of at least 1 are added anew: of the escape and the tails, a few units in 2**24.
+        assert np.abs(made.masses - base.masses).max() <= base.sizes.max()
+
+    def test_many_met_are_what_counts(self) -> None:
+        base = CdfTables.from_pmfs([np.array([1.0, 2, 1, 0.1])], [-1])
+        counts = np.array([100, 600, 300, 10], dtype=np.int64) * 10**6
+        masses = fitted_tables(base, [counts], 1000).table(0) / 2**PRECISION
+        # Both signs alike.
+        np.testing.assert_allclose(masses, np.array([200, 600, 200, 10]) / 1010, atol=1e-5)
+
+    def test_codes_what_it_was_fitted_to_shorter(self) -> None:
+        base, rng = gaussian_tables(), np.random.default_rng(0)
+        table = 20
+        symbols = np.rint(rng.laplace(0, 0.6, 20_000)).astype(np.int64)
+        counts = [np.zeros(int(size), dtype=np.int64) for size in base.sizes]
+        entries = symbols - int(base.offsets[table])
+        last = int(base.sizes[table]) - 1
+        entries[(entries < 0) | (entries >= last)] = last
+        counts[table] += np.bincount(entries, minlength=last + 1)
+        made = fitted_tables(base, counts, 1000)
+        spent = [float(t.bits[t.starts[table] + entries].sum()) for t in (base, made)]
+        assert spent[1] < 0.98 * spent[0]

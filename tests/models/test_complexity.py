@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from triode.models.base import ImageModel, Output
 from triode.models.complexity import Complexity, count_macs, count_sound_macs
 from triode.models.layers.gdn import GDN
 from triode.models.registry import create_model
+from triode.models.restoration import Restoration
 
 
 class Counted(ImageModel):
@@ -157,3 +159,14 @@ def test_counts_recurrent_layers():
     expected = 2 * 2 * 4 * 32 * 32 / 40 / 1000
     assert two.kmac_encode - plain.kmac_encode == pytest.approx(expected)
     assert two.kmac_decode - plain.kmac_decode == pytest.approx(expected)
+
+
+def test_a_restoration_is_counted_on_both_sides():
+    plain, restored = (tiny_model(config=replace(TINY, restored=flag)) for flag in (False, True))
+    restored.restoration.clip.fill_(100)
+    a, b = (count_macs(model, 128, 128) for model in (plain, restored))
+    assert b.kmac_decode - a.kmac_decode == pytest.approx(Restoration.macs / 1000)
+    # Four windows of 8 x 8 latent elements are the whole picture, which is decoded once more.
+    synthesis = b.kmac_decode - Restoration.macs / 1000
+    assert a.kmac_encode + 0.5 * synthesis < b.kmac_encode < a.kmac_encode + synthesis
+    assert restored.restoration.tables.sizes.numel() == 0

@@ -37,6 +37,7 @@ class Config(Protocol):
 
     latent: int
     hyper: int
+    restored: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,13 @@ class DecodedUnit:
         z: (Z, ceil(h / 4), ceil(w / 4)) int64 symbols of the hyper-latent.
         y_hat: (M, h, w) int64 latent in Q13.10.
         crc: CRC-32 of all coded symbols, int32 little-endian, in coding order.
+        coefficients: (30,) int64 of the restoration; None where the unit or the model has none.
     """
 
     z: Ints
     y_hat: Ints
     crc: int
+    coefficients: Ints | None = None
 
 
 class RangeDecoder:
@@ -263,4 +266,19 @@ def decode_unit(
         for target, _ in crops:
             target[:] = clamp(target + (symbols[start : start + target.size].reshape(target.shape) << FRACTION))
             start += target.size
-    return DecodedUnit(z, y_hat[:, :height, :width], reader.crc)
+    coefficients = read_coefficients(state, q, reader) if config.restored else None
+    return DecodedUnit(z, y_hat[:, :height, :width], reader.crc, coefficients)
+
+
+def read_coefficients(state: Mapping[str, NDArray[Any]], q: int, reader: SymbolDecoder) -> Ints | None:
+    """Read the coefficients of the restoration, which follow the latent."""
+    fields = (state[f"restoration.tables.{field}"] for field in ("masses", "sizes", "offsets"))
+    tables = Tables(*fields)
+    absent = int(reader.read(np.zeros(1, dtype=np.int64), tables)[0])
+    if absent not in (0, 1):
+        raise CorruptError("the switch of the restoration is neither 0 nor 1")
+    if absent:
+        return None
+    group = q // 8
+    symbols = reader.read(state["restoration.index"][group].astype(np.int64), tables)
+    return symbols + state["restoration.mean"][group].astype(np.int64)

@@ -29,6 +29,7 @@ from triode.container import (
 )
 from triode.entropy.coder import RangeWriter, SymbolWriter
 from triode.media import Picture
+from triode.models.restoration_fit import write_restoration
 from triode.models.weights import Pretrained
 
 Progress = Callable[[float], None]
@@ -175,11 +176,13 @@ class Encoding:
             tile, writer, q = self.tiles[index], RangeWriter(), torch.tensor([rate.point])
             if self.effort != "none":
                 args = self.model, self.colour, tile, rate.point, self.effort, progress
-                writer = encode_refined(*args, price=rate.price)
+                y_hat, writer = encode_refined(*args, price=rate.price)
             elif isinstance(self.model, PricedModel):
-                self.model.encode_priced(analyse(self.model, self.colour, tile, q), q, writer, rate.price)
+                y_hat = self.model.encode_priced(analyse(self.model, self.colour, tile, q), q, writer, rate.price)
             else:
-                self.model.encode(analyse(self.model, self.colour, tile, q), q, writer)
+                y_hat = self.model.encode(analyse(self.model, self.colour, tile, q), q, writer)
+            pixels = self.colour[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
+            write_restoration(self.model, pixels, y_hat, rate.point, writer, rate.price)
             self._coded[key] = _Coded(writer.crc, writer.getvalue())
         return self._coded[key]
 

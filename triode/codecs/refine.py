@@ -309,7 +309,7 @@ def encode_refined(
     progress: Progress | None = None,
     *,
     price: float = 1.0,
-) -> RangeWriter:
+) -> tuple[Tensor, RangeWriter]:
     """Encode a tile with whichever of its latents costs less, the refined one or the analysis' own.
 
     Args:
@@ -322,14 +322,14 @@ def encode_refined(
         price: Price of errors, over what is usual at the rate point.
 
     Returns:
-        What was written.
+        The quantised latent, and what was written.
 
     Raises:
         UnsupportedError: If the model's entropy model cannot be relaxed.
     """
     refiner = Refiner(model, colour, tile, point, price)
     plain, refined = RangeWriter(), RangeWriter()
-    costs = []
+    costs, latents = [], []
     for writer in (plain, refined):
         if writer is plain:
             y_hat = model.encode(refiner.latent, refiner.q, writer)
@@ -337,4 +337,5 @@ def encode_refined(
             values = refiner.search(effort, progress)
             y_hat = refiner.entropy.encode_values(values, refiner.q, writer, refiner.size)
         costs.append(8 * len(writer.getvalue()) + refiner.error(y_hat))
-    return refined if costs[1] < costs[0] else plain
+        latents.append(y_hat)
+    return (latents[1], refined) if costs[1] < costs[0] else (latents[0], plain)

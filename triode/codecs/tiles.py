@@ -6,6 +6,9 @@ a margin of its neighbours' latents. With margins as wide as the networks reach,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,8 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from triode.container import ImageHead, Tile, TileGrid, tile_grid
+from triode.entropy.tables import Int32Array
 from triode.errors import UnsupportedError
 from triode.models.base import ImageModel
+from triode.models.restoration import REACH
 
 Pixels = NDArray[np.uint8]
 _WORK_BYTES = 150
@@ -81,11 +86,26 @@ def analyse(model: ImageModel, colour: Pixels, tile: Tile, q: Tensor) -> Tensor:
     return y[:, :, top : top + rows, left : left + columns]
 
 
-def surround(latents: dict[int, Tensor], index: int, grid: TileGrid, halo: int) -> tuple[Tensor, int, int]:
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedTile:
+    """What the symbols of a tile say.
+
+    Attributes:
+        latent: (1, M, h, w), dequantised.
+        point: Rate point.
+        coefficients: Of the model's restoration; None where the tile does without.
+    """
+
+    latent: Tensor
+    point: int
+    coefficients: Int32Array | None = None
+
+
+def surround(tiles: Mapping[int, DecodedTile], index: int, grid: TileGrid, halo: int) -> tuple[Tensor, int, int]:
     """Join a tile's latent and what reaches into it of its neighbours'.
 
     Args:
-        latents: (1, M, h, w) latents by unit: the tile's own and its neighbours', up to eight.
+        tiles: By unit: the tile itself and its neighbours, up to eight.
         index: The tile's unit.
         grid: The tiles.
         halo: How far neighbours reach, in latent elements.
@@ -101,37 +121,40 @@ def surround(latents: dict[int, Tensor], index: int, grid: TileGrid, halo: int) 
         count = min(halo, y.shape[dim])
         return y if offset == 0 else y.narrow(dim, y.shape[dim] - count if offset < 0 else 0, count)
 
-    cells = [[edge(edge(latents[r * grid.columns + c], r - row, 2), c - column, 3) for c in columns] for r in rows]
+    cells = [[edge(edge(tiles[r * grid.columns + c].latent, r - row, 2), c - column, 3) for c in columns] for r in rows]
     before = (cells[0][0].shape[2] if rows[0] < row else 0, cells[0][0].shape[3] if columns[0] < column else 0)
     return torch.cat([torch.cat(strip, 3) for strip in cells], 2), *before
 
 
 @torch.inference_mode()
 def synthesise(
-    model: ImageModel, latents: dict[int, Tensor], index: int, grid: TileGrid, point: int, channels: int
+    model: ImageModel, tiles: Mapping[int, DecodedTile], index: int, grid: TileGrid, channels: int
 ) -> Pixels:
     """Make the pixels of a tile.
 
     Args:
         model: The model.
-        latents: Dequantised latents by unit; see :func:`surround`.
+        tiles: By unit; see :func:`surround`.
         index: The tile's unit.
         grid: The tiles.
-        point: The tile's rate point.
         channels: 1 or 3.
 
     Returns:
         (H, W, C) uint8.
     """
-    tile = grid[index]
-    y, rows, columns = surround(latents, index, grid, model.synthesis_halo)
-    with torch.autocast("cpu", enabled=False):
-        x = model.synthesis(y.contiguous(memory_format=torch.channels_last), torch.tensor([point]))[0]
+    tile, decoded = grid[index], tiles[index]
+    y, rows, columns = surround(tiles, index, grid, model.synthesis_halo)
     top, left = rows * model.stride, columns * model.stride
-    x = x[:, top : top + tile.height, left : left + tile.width]
+    with torch.autocast("cpu", enabled=False):
+        x = model.synthesis(y.contiguous(memory_format=torch.channels_last), torch.tensor([decoded.point]))
+        if model.restoration is not None and decoded.coefficients is not None:
+            above, before = min(top, REACH), min(left, REACH)
+            x = x[:, :, top - above : top + tile.height + REACH, left - before : left + tile.width + REACH]
+            x, top, left = model.restoration(x, decoded.coefficients, decoded.point), above, before
+    x = x[0, :, top : top + tile.height, left : left + tile.width]
     if channels == 1:
         x = x.mean(0, keepdim=True)
-    pixels: Pixels = x.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    pixels: Pixels = x.mul_(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
     return pixels
 
 

@@ -44,7 +44,14 @@ class Hyperprior(nn.Module):
         self.strides = stride if isinstance(stride, tuple) else (stride, stride)
         self.h_s_exact: nn.Module | None = None
 
-    def forward(self, y: Tensor, q: Tensor, side: Tensor | None = None, past: Tensor | None = None) -> HyperOutput:
+    def forward(
+        self,
+        y: Tensor,
+        q: Tensor,
+        side: Tensor | None = None,
+        past: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> HyperOutput:
         """Quantise y and estimate the rate.
 
         Args:
@@ -52,13 +59,14 @@ class Hyperprior(nn.Module):
             q: (B,) rate points.
             side: What ``h_a`` sees instead of y, same shape.
             past: (B, P, h, w) float.
+            weight: (B, M) price of a squared error in each channel, in bits; see :meth:`ContextModel.forward`.
 
         Returns:
             Quantised latent and bits of ``"y"`` and ``"z"``.
         """
         known = () if past is None else (past,)
         z = self.prior(self.h_a(y if side is None else side, *known, q))
-        out = self.context(y, self.h_s(z.y_hat, *known, q), q)
+        out = self.context(y, self.h_s(z.y_hat, *known, q), q, weight)
         return HyperOutput(out.y_hat, {"y": out.bits, "z": z.bits})
 
     def export(self) -> None:

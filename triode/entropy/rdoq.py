@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from triode.entropy.gaussian import gaussian_likelihood, index_to_scale
 from triode.entropy.tables import CdfTables
 
 
@@ -40,3 +43,23 @@ def shrink(
     added = (v - less) ** 2 - (v - now) ** 2
     better = inside & (saved > weight[where] * added)
     symbols[where[better]] = less[better]
+
+
+@torch.no_grad()
+def chosen(residual: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Return the symbols that :func:`shrink` leaves of a latent, by code lengths in floats, for training.
+
+    Args:
+        residual: (B, M, h, w) what is to be coded, mean removed.
+        index: (B, M, h, w) real ladder index; elements of index 0, rounded, are not coded.
+        weight: Price of a squared error of one unit, in bits, broadcastable.
+
+    Returns:
+        (B, M, h, w) integers, float.
+    """
+    scale = index_to_scale(index.round())
+    now = residual.round()
+    less = now - now.sign()
+    saved = (gaussian_likelihood(less, scale) / gaussian_likelihood(now, scale)).log2()
+    added = (residual - less).square() - (residual - now).square()
+    return torch.where(saved > weight * added, less, now) * (index.round() > 0)

@@ -142,3 +142,23 @@ class CdfTables:
             raise ValueError("Need at least one table")
         sizes = np.array([len(m) for m in masses], dtype=np.int32)
         return cls(np.concatenate(masses), sizes, np.asarray(offsets, dtype=np.int32))
+
+
+def fitted_tables(base: CdfTables, counts: Sequence[Int64Array], weight: float) -> CdfTables:
+    """Make tables of what symbols were met, where enough of them were, and of other tables, where not.
+
+    Args:
+        base: The other tables.
+        counts: For each table, how often each of its entries was met, the escape last. Symbols of either sign are
+            taken to be as likely, so the tables of `base` must be symmetric.
+        weight: How many symbols `base` counts for.
+
+    Returns:
+        Tables like ``base``.
+    """
+    pmfs = []
+    for k, found in enumerate(counts):
+        inner = found[:-1] + found[-2::-1]
+        met = np.append(inner / 2, found[-1])
+        pmfs.append(met + weight * (base.table(k) / 2**PRECISION))
+    return CdfTables.from_pmfs(pmfs, [int(offset) for offset in base.offsets])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from triode.container import FrameKind
 from triode.entropy.coder import SymbolReader, SymbolWriter
+from triode.models.restoration import Restoration
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class ImageModel(nn.Module, ABC):
             for more.
         analysis_halo: Pixels beyond a tile, each way, that its latent depends on; a multiple of ``stride``.
         synthesis_halo: Latent elements beyond a tile, each way, that its pixels depend on.
+        restoration: Filter of decoded pixels whose coefficients follow each tile's latent; None where there is none.
     """
 
     config: Any
@@ -45,6 +47,11 @@ class ImageModel(nn.Module, ABC):
     multiple: int
     analysis_halo: int
     synthesis_halo: int
+    restoration: Restoration | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.restoration = None
 
     @abstractmethod
     def forward(self, x: Tensor, q: Tensor) -> Output:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,8 @@ from triode.entropy.coder import RangeReader, RangeWriter
 from triode.entropy.exact.layers import ExactConv2d, ExactConvTranspose2d
 from triode.models.base import AudioModel, GopFormat, ImageModel, VideoModel, Yuv
 from triode.models.layers.gdn import GDN
+from triode.models.restoration import COEFFICIENTS, Restoration
+from triode.models.restoration_fit import write_restoration
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,8 @@ class Complexity:
     """Size and cost of a model of images, sound or video.
 
     Attributes:
-        kmac_encode: Thousand multiplications a pixel, or a sample, to encode: analysis and the whole entropy path.
+        kmac_encode: Thousand multiplications a pixel, or a sample, to encode: analysis and the whole entropy path, and
+            what is decoded to choose a restoration.
         kmac_decode: The same to decode: the entropy path without its hyper-analysis, and synthesis.
         parameters: Number of parameters.
     """
@@ -52,6 +56,8 @@ class _Counter:
             case nn.LSTM():  # (F, B, C) unless batch_first; each layer sees every frame.
                 weights = (p.numel() for n, p in layer.named_parameters() if n.startswith("weight"))
                 self.macs += x.shape[0] * x.shape[1] * sum(weights)
+            case Restoration():
+                self.macs += output.numel() // output.shape[1] * Restoration.macs
             case GDN():  # Its pool is a pointwise convolution.
                 self.macs += x.shape[0] * x.shape[2] * x.shape[3] * layer.gamma.numel()
 
@@ -93,10 +99,13 @@ def count_macs(model: ImageModel, height: int, width: int) -> Complexity:
     encoding, decoding, writer = _Counter(), _Counter(), RangeWriter()
     with encoding.attached(model):
         y = model.analysis(x, q)
-        model.encode(y, q, writer)
+        y_hat = model.encode(y, q, writer)
+        write_restoration(model, np.full((rows, columns, 3), 128, dtype=np.uint8), y_hat, 0, writer)
     with decoding.attached(model):
         y_hat = model.decode((y.shape[2], y.shape[3]), q, RangeReader(writer.getvalue()))
-        model.synthesis(model.dequantise(y_hat, q), q)
+        x_hat = model.synthesis(model.dequantise(y_hat, q), q)
+        if model.restoration is not None:
+            model.restoration(x_hat, np.zeros(COEFFICIENTS, dtype=np.int32), 0)
     pixels = 1000 * height * width
     return Complexity(encoding.macs / pixels, decoding.macs / pixels, parameters)
 

@@ -16,8 +16,8 @@ from triode.entropy.exact.state import TableBuffer
 from triode.entropy.gaussian import SCALE_COUNT, gaussian_bits, gaussian_tables
 from triode.entropy.outputs import LatentOutput
 from triode.entropy.quantize import Quantiser, quantised
-from triode.entropy.rdoq import shrink
-from triode.entropy.tables import Int32Array
+from triode.entropy.rdoq import chosen, shrink
+from triode.entropy.tables import CdfTables, Int32Array
 from triode.errors import UnsupportedError
 
 _ONE = 1 << FRACTION_BITS
@@ -76,6 +76,8 @@ class ContextModel(nn.Module):
 
     quantiser: Quantiser = "mixed"
     """Stand-in for rounding while training; evaluation rounds."""
+    fitted: CdfTables | None = None
+    """Tables to export in place of Gaussians: what symbols were met with at each index of the ladder."""
 
     def __init__(self, schedule: Schedule, parameters: nn.Module) -> None:
         super().__init__()
@@ -84,13 +86,15 @@ class ContextModel(nn.Module):
         self.exact: nn.Module | None = None
         self.tables = TableBuffer()
 
-    def forward(self, y: Tensor, hyper: Tensor, q: Tensor) -> LatentOutput:
+    def forward(self, y: Tensor, hyper: Tensor, q: Tensor, weight: Tensor | None = None) -> LatentOutput:
         """Quantise around the means and estimate the rate.
 
         Args:
             y: (B, M, h, w) float; h and w multiples of ``schedule.multiple``.
             hyper: (B, H, h, w) float.
             q: (B,) rate points.
+            weight: (B, M) price of a squared error of one unit in each channel, in bits. When given, symbols are those
+                that :meth:`encode` chooses by it, not those of the quantiser; the latent moves with the means.
 
         Returns:
             Quantised latent and (B,) bits.
@@ -105,7 +109,12 @@ class ContextModel(nn.Module):
             y_hat = y_hat.clone()
             for entry, (mean, index) in zip(step, maps, strict=True):
                 residual = entry.view(y).float() - mean.float()
-                seen, rated = quantised(residual, self.quantiser if self.training else "ste")
+                if weight is None:
+                    seen, rated = quantised(residual, self.quantiser if self.training else "ste")
+                else:
+                    price = weight[:, entry.start : entry.stop, None, None]
+                    seen = chosen(residual.detach(), index.detach(), price)
+                    rated = residual + (seen - residual).detach()
                 bits = bits + gaussian_bits(rated, index)
                 entry.view(y_hat).copy_(mean.float() + seen)
         return LatentOutput(y_hat, bits)
@@ -113,7 +122,7 @@ class ContextModel(nn.Module):
     def export(self) -> None:
         """Freeze the integer twin of the parameter network and the tables."""
         self.exact = exact_twin(self.parameter_net)
-        self.tables.set(gaussian_tables())
+        self.tables.set(gaussian_tables() if self.fitted is None else self.fitted)
 
     def _exact_maps(self, step: int, y_hat: Tensor, hyper: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor]]:
         if self.exact is None:

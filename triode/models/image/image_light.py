@@ -25,10 +25,11 @@ from triode.entropy.gaussian import SCALE_COUNT, SCALE_MAX, SCALE_MIN
 from triode.entropy.hyperprior import Hyperprior
 from triode.entropy.rate import RateBias, RateGain
 from triode.models.base import ImageModel, Output
-from triode.models.layers.blocks import DepthwiseBlock, SubpixelDown, SubpixelUp
+from triode.models.layers.blocks import DepthwiseBlock, SubpixelDown, SubpixelUp, added
 from triode.models.layers.pca import principal_components
 from triode.models.layers.precision import full_precision
 from triode.models.registry import register_model
+from triode.models.restoration import Restoration
 
 _STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
 _SLOPE = 0.125
@@ -54,6 +55,7 @@ class ImageLightConfig:
         anchors: Learned rate points.
         lambda_min: Weight of the distortion at rate point 0 (lambda * 255**2 * MSE + bits per pixel).
         lambda_max: The same at rate point 63.
+        restored: Whether tiles bring coefficients of a filter along, see :mod:`triode.models.restoration`.
     """
 
     latent: int = 256
@@ -71,6 +73,7 @@ class ImageLightConfig:
     anchors: int = 8
     lambda_min: float = 0.0007
     lambda_max: float = 0.16
+    restored: bool = False
 
 
 def _blocks(channels: int, count: int, c: ImageLightConfig) -> nn.Sequential:
@@ -96,8 +99,7 @@ class _Analysis(nn.Module):
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         t = self.fine(self.head_gain(self.head(x), q))
         t = self.coarse(self.down_gain(self.down(t), q))
-        y: Tensor = full_precision(self.linear, x) + self.tail(t).float()
-        return y
+        return added(full_precision(self.linear, x), self.tail(t).float())
 
 
 class _Synthesis(nn.Module):
@@ -119,8 +121,7 @@ class _Synthesis(nn.Module):
     def forward(self, y: Tensor, q: Tensor) -> Tensor:
         t = self.coarse(self.head_gain(self.head(y), q))
         t = self.fine(self.up_gain(self.up(t), q))
-        x: Tensor = full_precision(self.linear, y) + self.tail(t).float()
-        return x
+        return added(full_precision(self.linear, y), self.tail(t).float())
 
 
 class _HyperAnalysis(nn.Module):
@@ -253,6 +254,9 @@ class ImageLight(ImageModel):
         # A block's depthwise filter reaches one position each way: 8 pixels at 1/8, 16 at 1/16.
         self.analysis_halo = 16 * (c.encoder_coarse + (c.encoder_fine + 1) // 2)
         self.synthesis_halo = c.decoder_coarse + (c.decoder_fine + 1) // 2
+        if c.restored:
+            self.restoration = Restoration()
+            self.synthesis_halo += 1  # Its reach, of a few pixels.
         anchors = torch.linspace(0, 1, c.anchors)
         lambdas = c.lambda_min * (c.lambda_max / c.lambda_min) ** anchors
         gain = 2.0 * torch.sqrt(lambdas / 0.0018)
@@ -359,12 +363,14 @@ class ImageLight(ImageModel):
 
     def synthesis(self, y: Tensor, q: Tensor) -> Tensor:
         """Return pixels (B, 3, 16h, 16w), unclamped, of a dequantised latent (B, M, h, w)."""
-        x: Tensor = self.g_s(y, q) + 0.5
+        x: Tensor = self.g_s(y, q).add_(0.5)
         return x
 
     def export(self) -> None:
         """Freeze the integer entropy networks and tables."""
         self.entropy.export()
+        if self.restoration is not None:
+            self.restoration.export()
 
     def init_from_data(self, images: Iterable[NDArray[np.uint8]]) -> None:
         """Start the linear path from the principal components of the images' 16x16 blocks."""
