@@ -1,122 +1,109 @@
-"""What a linear filter of the decoded picture, fitted to each picture as in VVC's adaptive loop filter, would gain.
+"""What the filter that travels with each tile gains: files with it, without it, and those of other weights.
 
-    python benchmarks/restoration.py PHOTO [PHOTO ...] [--model image-light.v2] [--points 8,20,32,44,56]
+    python benchmarks/restoration.py PICTURE [PICTURE ...] [--model image-light.v3] [--base image-light.v2]
+        [--quality 10 30 50 70 90] [--side 768 512]
 
-The filter adds to each channel of the decoded picture sums of differences between a sample and the pairs of samples
-opposite to each other around it, out to a distance of three: ten pairs of the channel itself, ten of a luma of all
-three. Least squares on the picture itself give its 60 coefficients, not quantised and not counted. "One for all" is
-fitted to all other photos together, and needs no coefficients in the file. Of each photo the middle 768 x 512 is taken.
-Prints a line a rate point: bytes, and the PSNR gained in dB, means over photos. No codec here has such a filter.
+Of each picture the middle is taken. Files are made and decoded by the codec itself: rates are those of whole files,
+PSNR is that of decoded 8-bit pixels. BD-rate is against the model without the filter (its switch says so in each
+tile), the mean and the median over pictures; bytes and dB likewise, by quality. Seconds are those of encoding and
+decoding, medians. Prints one JSON object. Needs SciPy (extra ``bench``).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import statistics
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from triode.entropy.coder import RangeWriter
-from triode.models.base import ImageModel
-from triode.models.weights import load_weights
-
-_REACH = 3
-_PAIRS = [(y, x) for y in range(3) for x in range(-2, 3) if abs(y) + abs(x) <= _REACH and (y, x) > (0, 0)]
-_LUMA = np.array([0.299, 0.587, 0.114])
-_RIDGE = 1e-5
+from triode.codecs.image import ImageCodec
+from triode.eval.bdrate import RatePoint, bd_rate
+from triode.media import Picture
+from triode.models.restoration import Restoration
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
-    """Sums over the samples of one channel of a picture.
+class Measured:
+    """A picture's curve, and the seconds that it took."""
 
-    Attributes:
-        products: (20, 20) of features with each other.
-        targets: (20,) of features with the error.
-        error: Squared error.
-    """
-
-    products: NDArray[np.float64]
-    targets: NDArray[np.float64]
-    error: float
-
-    def left(self, coefficients: NDArray[np.float64]) -> float:
-        """Return the squared error that a filter leaves."""
-        change = coefficients @ self.products @ coefficients - 2 * coefficients @ self.targets
-        return float(self.error + change)
+    curve: list[RatePoint]
+    encode: list[float]
+    decode: list[float]
 
 
-def solved(fits: list[Fit]) -> NDArray[np.float64]:
-    """Return the best coefficients for channels of pictures together."""
-    products = np.sum([fit.products for fit in fits], 0)
-    ridge = _RIDGE * np.diag(np.diag(products) + 1e-9)
-    solution: NDArray[np.float64] = np.linalg.solve(products + ridge, np.sum([fit.targets for fit in fits], 0))
-    return solution
-
-
-def features(plane: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Return the ten differences of a plane (H, W), the border repeated."""
-    height, width = plane.shape
-    padded = np.pad(plane, 2, mode="edge")
-
-    def shifted(y: int, x: int) -> NDArray[np.float64]:
-        return padded[2 + y : 2 + y + height, 2 + x : 2 + x + width]
-
-    return [shifted(y, x) + shifted(-y, -x) - 2 * plane for y, x in _PAIRS]
-
-
-@torch.inference_mode()
-def fitted(model: ImageModel, path: Path, point: int) -> tuple[int, list[Fit]]:
-    """Code and decode a photo; return its bytes and the sums of its three channels."""
+def middle(path: Path, side: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the middle of a picture, (H, W, 3)."""
     with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    (height, width), size = (
-        pixels.shape[:2],
-        [min(a, b // 64 * 64) for a, b in zip((512, 768), pixels.shape, strict=False)],
-    )
-    top, left = (height - size[0]) // 2, (width - size[1]) // 2
-    pixels = pixels[top : top + size[0], left : left + size[1]].copy()
-    x, q, writer = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255, torch.tensor([point]), RangeWriter()
-    y_hat = model.encode(model.analysis(x, q), q, writer)
-    made = 255 * model.synthesis(model.dequantise(y_hat, q), q)[0].permute(1, 2, 0).clamp(0, 1).double().numpy()
-    luma, fits = features(made @ _LUMA), []
-    for channel in range(3):
-        f = np.stack([plane.ravel() for plane in features(made[..., channel]) + luma], 1)
-        error = (pixels[..., channel] - made[..., channel]).ravel()
-        fits.append(Fit(f.T @ f, f.T @ error, float(error @ error)))
-    return len(writer.getvalue()), fits
+        rgb = np.asarray(image.convert("RGB"))
+    width, height = (min(a, b) for a, b in zip(side, (rgb.shape[1], rgb.shape[0]), strict=True))
+    top, left = (rgb.shape[0] - height) // 2, (rgb.shape[1] - width) // 2
+    return rgb[top : top + height, left : left + width].copy()
 
 
-def gain(fits: list[Fit], filters: list[NDArray[np.float64]]) -> float:
-    """Return the PSNR gained in dB by a filter for each channel."""
-    left = sum(fit.left(filter_) for fit, filter_ in zip(fits, filters, strict=True))
-    return float(10 * np.log10(sum(fit.error for fit in fits) / left))
+def measured(model: str, rgb: NDArray[np.uint8], qualities: list[float]) -> Measured:
+    """Code a picture at all qualities."""
+    codec, out = ImageCodec(model), Measured([], [], [])
+    for quality in qualities:
+        times = [time.perf_counter()]
+        data = codec.encode(Picture(rgb), quality=quality).data
+        times.append(time.perf_counter())
+        pixels = codec.decode(data).pixels
+        times.append(time.perf_counter())
+        error = np.square(pixels.astype(np.float64) - rgb).mean()
+        rate, psnr = 8 * len(data) / (rgb.size / 3), float(-10 * np.log10(max(error, 1e-10) / 255**2))
+        out.curve.append(RatePoint(rate, psnr))
+        out.encode.append(times[1] - times[0])
+        out.decode.append(times[2] - times[1])
+    return out
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, nargs="+")
-    parser.add_argument("--model", default="image-light.v2")
-    parser.add_argument("--points", default="8,20,32,44,56", help="rate points, 0 to 63, commas between")
+    parser.add_argument("pictures", type=Path, nargs="+")
+    parser.add_argument("--model", default="image-light.v3")
+    parser.add_argument("--base", default="image-light.v2")
+    parser.add_argument("--quality", nargs="+", type=float, default=[10, 30, 50, 70, 90])
+    parser.add_argument("--side", nargs=2, type=int, default=[768, 512], help="width and height")
     a = parser.parse_args()
-    if len(a.photos) < 2:
-        parser.error("name two photos or more: each is filtered by what the others say, too")
-    model = load_weights(a.model).model
-    print(f"{'rate point':>10} {'bytes':>8} {'its own filter, dB':>20} {'one for all, dB':>17}")
-    for point in map(int, a.points.split(",")):
-        coded = [fitted(model, path, point) for path in a.photos]
-        own = [gain(fits, [solved([fit]) for fit in fits]) for _, fits in coded]
-        others = [
-            gain(fits, [solved([f[c] for k, (_, f) in enumerate(coded) if k != number]) for c in range(3)])
-            for number, (_, fits) in enumerate(coded)
-        ]
-        size = np.mean([length for length, _ in coded])
-        print(f"{point:10} {size:8.0f} {np.mean(own):20.3f} {np.mean(others):17.3f}", flush=True)
+    runs: dict[str, list[Measured]] = {"with": [], "without": [], "base": []}
+    for path in a.pictures:
+        rgb = middle(path, (a.side[0], a.side[1]))
+        runs["with"].append(measured(a.model, rgb, a.quality))
+        with patch.object(Restoration, "solve", lambda *_: None):
+            runs["without"].append(measured(a.model, rgb, a.quality))
+        runs["base"].append(measured(a.base, rgb, a.quality))
+    result: dict[str, object] = {"model": a.model, "base": a.base, "pictures": len(a.pictures), "qualities": a.quality}
+    for name in ("with", "base"):
+        pairs = list(zip(runs["without"], runs[name], strict=True))
+        rates = [bd_rate(p.curve, r.curve).percent for p, r in pairs]
+        result[name] = {
+            "bd_rate_percent": round(statistics.mean(rates), 2),
+            "median_percent": round(statistics.median(rates), 2),
+            "worst_percent": round(max(rates), 2),
+            "best_percent": round(min(rates), 2),
+            "bytes_percent": [
+                round(statistics.mean(100 * (r.curve[i].rate / p.curve[i].rate - 1) for p, r in pairs), 2)
+                for i in range(len(a.quality))
+            ],
+            "psnr_db": [
+                round(statistics.mean(r.curve[i].quality - p.curve[i].quality for p, r in pairs), 3)
+                for i in range(len(a.quality))
+            ],
+        }
+    for name, found in runs.items():
+        result[f"seconds_{name}"] = {
+            "encode": round(statistics.median(t for r in found for t in r.encode), 4),
+            "decode": round(statistics.median(t for r in found for t in r.decode), 4),
+        }
+    print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from triode.models.restoration import (
     COEFFICIENTS,
     GROUPS,
     REACH,
-    STEP,
+    STEPS,
     Restoration,
     laplace_tables,
     table_of,
@@ -78,7 +78,7 @@ class TestFilter:
         x, c = pixels(height, width, height), coefficients(width)
         clamped = x.clamp(0, 1)[0].double().numpy()
         # Beyond the border the picture goes on as it ends; limited steps to there are zero.
-        expected = clamped + np.tensordot(c * STEP, features(clamped), 1)
+        expected = clamped + np.tensordot(c * STEPS, features(clamped), 1)
         found = restoration(x, c, POINT)[0].numpy()
         if min(height, width) > 2:
             inner = np.s_[:, 2:-3, 2:-3]
@@ -117,7 +117,7 @@ class TestSums:
         assert sums.samples == x[inner][:, 0].numel()
         after = (restoration(x, c, POINT)[inner] - target[inner]).double().square().sum()
         before = (x.clamp(0, 1)[inner] - target[inner]).double().square().sum()
-        assert sums.change(c * STEP) == pytest.approx(float(after - before), rel=1e-4)
+        assert sums.change(c * STEPS) == pytest.approx(float(after - before), rel=1e-4)
 
     @pytest.mark.parametrize("seed", range(4))
     def test_solution_finds_what_was_done(self, restoration: Restoration, seed: int) -> None:
@@ -145,7 +145,7 @@ class TestSolve:
         assert restoration.solve(sums, POINT, 1e-9) is None
         found = restoration.solve(sums, POINT, 1e9)
         assert found is not None
-        assert sums.change(found * STEP) == pytest.approx(sums.change(c * STEP), rel=1e-3)
+        assert sums.change(found * STEPS) == pytest.approx(sums.change(c * STEPS), rel=1e-3)
 
 
 class TestSymbols:

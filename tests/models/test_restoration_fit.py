@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from triode.codecs.image_decoding import Decoding
 from triode.codecs.tiles import DecodedTile, analyse, latent_size, synthesise
 from triode.container import ContainerReader, ImageHead, tile_grid
 from triode.entropy.coder import RangeReader, RangeWriter
+from triode.entropy.tables import fitted_tables
 from triode.media import Picture
 from triode.models import restoration_fit
 from triode.models.image.image_light import ImageLight
@@ -162,3 +164,23 @@ def test_what_is_written_stands_behind_the_latent(model: ImageLight) -> None:
     assert model.restoration is not None
     assert model.restoration.read(point, reader) is not None
     reader.check(writer.crc)
+
+
+def test_weights_keep_their_own_tables_and_coefficients(tmp_path: Path) -> None:
+    made = restored_model()
+    made.export()
+    base = made.entropy.context.tables.get()
+    counts = [np.arange(int(size))[::-1].astype(np.int64) * 50 for size in base.sizes]
+    made.entropy.context.fitted = fitted_tables(base, counts, 1000)
+    path = tmp_path / "own.v1.safetensors"
+    save_weights(made, path, name="own.v1", architecture="image-light")
+    loaded = load_weights(str(path)).model
+    assert isinstance(loaded, ImageLight)
+    assert np.array_equal(loaded.entropy.context.tables.get().masses, made.entropy.context.fitted.masses)
+    assert not np.array_equal(base.masses, made.entropy.context.fitted.masses)
+    assert loaded.restoration is not None
+    assert made.restoration is not None
+    for name, buffer in made.restoration.named_buffers():
+        assert torch.equal(loaded.restoration.get_buffer(name), buffer)
+    codec, image = ImageCodec(str(path)), smooth_image(40, 50)
+    assert codec.decode(codec.encode(Picture(image)).data).pixels.shape == image.shape

@@ -26,7 +26,7 @@ from triode.entropy.exact.state import ExactModule, TableBuffer
 from triode.entropy.tables import CdfTables, FloatArray, Int32Array
 from triode.errors import BitstreamError
 
-__all__ = ["CLIP_STEP", "COEFFICIENTS", "GROUPS", "REACH", "STEP", "Restoration", "Sums", "laplace_tables", "table_of"]
+__all__ = ["CLIP_STEP", "COEFFICIENTS", "GROUPS", "REACH", "STEPS", "Restoration", "Sums", "laplace_tables", "table_of"]
 
 _PLAIN: Final = ((0, 1), (0, 2), (1, -2), (1, -1), (1, 0), (1, 1), (1, 2), (2, -1), (2, 0), (2, 1))
 """Offsets of the second differences: a diamond of two and the knight's moves, one of each pair."""
@@ -39,8 +39,8 @@ _OWN: Final = ((0, 1), (1, 0), (0, 4), (4, 0))
 COEFFICIENTS: Final = _SHARED + len(_OWN) * _CHANNELS
 GROUPS: Final = 8
 """Groups of rate points, 8 points each, with clip level and code lengths of their own."""
-STEP: Final = 1 / 64
-"""Of the coefficients, which travel as integers."""
+STEPS: Final = np.array([1 / 64] * _SHARED + [1 / 64, 1 / 64, 1 / 1024, 1 / 1024] * _CHANNELS)
+"""(30,) of the coefficients, which travel as integers; those of far samples are small and count for much."""
 CLIP_STEP: Final = 1 / 4096
 """Of the clip level, where full scale is 1."""
 REACH: Final = 4
@@ -130,21 +130,21 @@ class Sums:
         return float(coefficients @ self.products @ coefficients - 2 * coefficients @ self.targets)
 
     def solution(self, tie: FloatArray | float = 0.0, mean: FloatArray | float = 0.0) -> Int32Array:
-        """Return the best coefficients, (30,) integers in units of :data:`STEP`.
+        """Return the best coefficients, (30,) integers in units of :data:`STEPS`.
 
         They are rounded one after another, and those that are not yet make up for those that are.
 
         Args:
             tie: (30,) what a squared distance of one unit from ``mean`` costs, in squared errors.
-            mean: (30,) in units of :data:`STEP`.
+            mean: (30,) in units of :data:`STEPS`.
         """
-        products = self.products + np.diag(np.zeros(COEFFICIENTS) + tie) / STEP**2
-        targets = self.targets + tie * np.asarray(mean) / STEP
+        products = self.products * np.outer(STEPS, STEPS) + np.diag(np.zeros(COEFFICIENTS) + tie)
+        targets = self.targets * STEPS + tie * np.asarray(mean)
         # The nearest plane of Babai (Combinatorica, 1986): the one that matters most is rounded first.
         order = np.argsort(np.diag(products))
-        a = (products + np.diag(_RIDGE * np.diag(products) + 1e-12))[np.ix_(order, order)]
+        a = (products + np.diag(_RIDGE * np.diag(products) + 1e-15))[np.ix_(order, order)]
         upper = np.linalg.cholesky(a).T
-        wanted = np.linalg.solve(upper.T, targets[order]) / STEP
+        wanted = np.linalg.solve(upper.T, targets[order])
         values: Int32Array = np.zeros(COEFFICIENTS, dtype=np.int32)
         for k in range(COEFFICIENTS - 1, -1, -1):
             values[k] = np.rint((wanted[k] - upper[k, k + 1 :] @ values[k + 1 :]) / upper[k, k])
@@ -220,7 +220,7 @@ class Restoration(ExactModule):
         spread = 1.4 * _scales()[self.index[group].numpy()]
         tie = _TIE / (2 * np.log(2) * spread**2 * price)
         coefficients = sums.solution(tie, self.mean[group].numpy().astype(np.float64))
-        change = price * sums.change(coefficients * STEP)
+        change = price * sums.change(coefficients * STEPS)
         return coefficients if change + self.bits(coefficients, point) < 0 else None
 
     def limit(self, point: int) -> float:
@@ -232,13 +232,13 @@ class Restoration(ExactModule):
 
         Args:
             x: (B, 3, H, W) float; clamped to [0, 1] first. What lies outside is taken to be like the border.
-            coefficients: (30,) integers in units of :data:`STEP`.
+            coefficients: (30,) integers in units of :data:`STEPS`.
             point: Rate point.
 
         Returns:
             Tensor like ``x``, unclamped.
         """
-        c = torch.from_numpy(coefficients * np.float32(STEP)).float()
+        c = torch.from_numpy(coefficients * STEPS).float()
         width = x.shape[3]
         more = -width % _ABREAST
         # Filters beside each other make several samples of a row at once: a filter to one channel leaves layers idle.
