@@ -109,11 +109,13 @@ class TestFilter:
 
 
 class TestSums:
-    @pytest.mark.parametrize("margin", [(4, 4), (8, 5)])
-    def test_change_is_that_of_the_squared_error(self, restoration: Restoration, margin: tuple[int, int]) -> None:
+    @pytest.mark.parametrize(("margin", "every"), [((4, 4), 1), ((8, 5), 1), ((4, 5), 2), ((4, 4), 3)])
+    def test_change_is_that_of_the_squared_error(
+        self, restoration: Restoration, margin: tuple[int, int], every: int
+    ) -> None:
         x, target, c = pixels(40, 60, 1, 3), pixels(40, 60, 2, 3), coefficients(4)
-        inner = np.s_[:, :, margin[0] : -margin[0], margin[1] : -margin[1]]
-        sums = restoration.sums(x, target, POINT, margin)
+        inner = np.s_[:, :, margin[0] : -margin[0] : every, margin[1] : -margin[1]]
+        sums = restoration.sums(x, target, POINT, margin, every)
         assert sums.samples == x[inner][:, 0].numel()
         after = (restoration(x, c, POINT)[inner] - target[inner]).double().square().sum()
         before = (x.clamp(0, 1)[inner] - target[inner]).double().square().sum()

@@ -263,7 +263,7 @@ class Restoration(ExactModule):
             strip.add_(sums.permute(0, 2, 3, 1).flatten(2)[:, None, :, :width])
         return out
 
-    def sums(self, x: Tensor, target: Tensor, point: int, margin: tuple[int, int]) -> Sums:
+    def sums(self, x: Tensor, target: Tensor, point: int, margin: tuple[int, int], every: int = 1) -> Sums:
         """Sum up what the best coefficients follow from.
 
         Args:
@@ -271,6 +271,7 @@ class Restoration(ExactModule):
             target: (B, 3, H, W) original pixels.
             point: Rate point.
             margin: Rows and columns at each border that are not summed over, at least :data:`REACH`.
+            every: Take one row in so many; neighbours say much the same.
         """
         rows, columns = margin
         height, width = x.shape[2] - 2 * rows, x.shape[3] - 2 * columns
@@ -280,21 +281,21 @@ class Restoration(ExactModule):
         for decoded, original in zip(x, target, strict=True):
 
             def moved(t: Tensor, down: int = 0, right: int = 0) -> Tensor:
-                return t[:, rows + down : rows + down + height, columns + right : columns + right + width]
+                return t[:, rows + down : rows + down + height : every, columns + right : columns + right + width]
 
             p = decoded.clamp(0, 1)
             planes = _planes(p[None], level)[:, :, rows - 2 : rows + height + 2, columns - 2 : columns + width + 2]
             here = moved(p)
-            features = torch.empty(COEFFICIENTS + _CHANNELS, height, width)
-            features[:_SHARED] = F.conv2d(planes, basis)[0]
-            own = features[_SHARED:COEFFICIENTS].view(_CHANNELS, len(_OWN), height, width)
+            features = torch.empty(COEFFICIENTS + _CHANNELS, -(-height // every), width)
+            features[:_SHARED] = F.conv2d(planes, basis, stride=(every, 1))[0]
+            own = features[_SHARED:COEFFICIENTS].view(_CHANNELS, len(_OWN), *features.shape[1:])
             for k, (y, z) in enumerate(_OWN):
                 torch.add(moved(p, y, z), moved(p, -y, -z), out=own[:, k])
             own.sub_(here[:, None], alpha=2)
             torch.sub(moved(original), here, out=features[-_CHANNELS:])
             flat = features.flatten(1)
             total += flat @ flat.T
-        return _sums(total.numpy(), height * width * len(x))
+        return _sums(total.numpy(), -(-height // every) * width * len(x))
 
 
 def _sums(total: FloatArray, samples: int) -> Sums:

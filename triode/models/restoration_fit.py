@@ -22,8 +22,10 @@ __all__ = ["sampled_sums", "write_restoration"]
 _SIDE: Final = 8
 """Of a window, in latent elements."""
 _SHARE: Final = 4
-_LEAST: Final = 6
+_LEAST: Final = 9
 _MOST: Final = 32
+_EVERY: Final = 2
+"""Of the rows of a window one in so many."""
 
 
 def _starts(length: int) -> tuple[list[int], int]:
@@ -75,7 +77,7 @@ def sampled_sums(
     target = (torch.from_numpy(original).permute(0, 3, 1, 2).float() / 255).expand(-1, 3, -1, -1)
     # Near its border a window is decoded without what lies beyond: half a latent element away that hardly matters.
     rows, columns = (stride // 2 if n == _SIDE else REACH for n in (tall, wide))
-    return restoration.sums(x, target, point, (rows, columns))
+    return restoration.sums(x, target, point, (rows, columns), every=_EVERY)
 
 
 def write_restoration(

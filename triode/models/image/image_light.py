@@ -256,6 +256,7 @@ class ImageLight(ImageModel):
         self.synthesis_halo = c.decoder_coarse + (c.decoder_fine + 1) // 2
         if c.restored:
             self.restoration = Restoration()
+            self.rdoq = 6.0  # By held-back photos, of weights whose entropy networks were trained on chosen symbols.
             self.synthesis_halo += 1  # Its reach, of a few pixels.
         anchors = torch.linspace(0, 1, c.anchors)
         lambdas = c.lambda_min * (c.lambda_max / c.lambda_min) ** anchors
