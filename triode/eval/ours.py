@@ -94,8 +94,8 @@ class TriodeImageCoder(Coder):
         """Return the bytes of ``header`` (all that is no unit's payload), ``z`` and ``y``.
 
         The range coder makes one string of z and y, in this order, with no border at a byte. z is weighed by coding its
-        symbols again, alone; y is the rest, with a restoration's coefficients if there are any. That is right to within a
-        byte or two a unit.
+        symbols again, alone; y is the rest, with the coefficients of a restoration. That is right to within a byte or
+        two a unit.
         """
         reader = ContainerReader(io.BytesIO(data))
         grid = tile_grid(reader.head.image)
