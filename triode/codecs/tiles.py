@@ -24,6 +24,8 @@ from triode.models.restoration import REACH
 Pixels = NDArray[np.uint8]
 _WORK_BYTES = 150
 _LATENT_BYTES = 5
+_STRIP = 64
+"""Rows that become bytes at a time, as they are still in the cache."""
 
 
 def latent_size(model: ImageModel, tile: Tile) -> tuple[int, int]:
@@ -143,8 +145,8 @@ def synthesise(
         (H, W, C) uint8.
     """
     tile, decoded = grid[index], tiles[index]
-    y, rows, columns = surround(tiles, index, grid, model.synthesis_halo)
-    top, left = rows * model.stride, columns * model.stride
+    y, above, before = surround(tiles, index, grid, model.synthesis_halo)
+    top, left = above * model.stride, before * model.stride
     with torch.autocast("cpu", enabled=False):
         x = model.synthesis(y.contiguous(memory_format=torch.channels_last), torch.tensor([decoded.point]))
         if model.restoration is not None and decoded.coefficients is not None:
@@ -152,10 +154,15 @@ def synthesise(
             x = x[:, :, top - above : top + tile.height + REACH, left - before : left + tile.width + REACH]
             x, top, left = model.restoration(x, decoded.coefficients, decoded.point), above, before
     x = x[0, :, top : top + tile.height, left : left + tile.width]
-    if channels == 1:
-        x = x.mean(0, keepdim=True)
-    pixels: Pixels = x.mul_(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-    return pixels
+    pixels = torch.empty(tile.height, tile.width, channels, dtype=torch.uint8)
+    for rows in range(0, tile.height, _STRIP):
+        strip = x[:, rows : rows + _STRIP]
+        if channels == 1:
+            strip = strip.mean(0, keepdim=True)
+        strip = strip.mul(255).round_().clamp_(0, 255)
+        for channel in range(channels):  # One after the other: transposing copies are slow.
+            pixels[rows : rows + _STRIP, :, channel] = strip[channel]
+    return pixels.numpy()
 
 
 def _up(value: int, multiple: int) -> int:

@@ -160,9 +160,10 @@ class ExactConv2d(_ExactWeights):
         columns = x.reshape(b, channels, -1) if self._pointwise else F.unfold(x, self.kernel, 1, (ph, pw), self.stride)
         groups = self.groups
         if groups > 1:
-            columns = columns.reshape(b, groups, -1, oh * ow)
-            weight = weight.reshape(1, groups, -1, weight.shape[1])
-            acc = (weight @ columns).reshape(b, -1, oh * ow) + bias
+            columns = columns.reshape(b * groups, -1, oh * ow)
+            own = weight.reshape(1, groups, -1, weight.shape[1]).expand(b, -1, -1, -1).flatten(0, 1)
+            start = bias.reshape(1, groups, -1, 1).expand(b, -1, -1, oh * ow).flatten(0, 1)
+            acc = torch.baddbmm(start, own, columns).reshape(b, -1, oh * ow)
         else:
             acc = torch.baddbmm(bias.expand(b, -1, oh * ow), weight.expand(b, -1, -1), columns)
         return saturate(acc.floor_(), self.least).reshape(b, -1, oh, ow)
@@ -222,7 +223,8 @@ class ExactLeakyReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply to float64 integers of any shape."""
         # For slopes within [0, 1] and floor towards minus infinity the maximum picks the right side of both signs.
-        return torch.maximum(x, (x * (self.slope * 2.0**-_SLOPE_BITS)).floor_())
+        below = (x * (self.slope * 2.0**-_SLOPE_BITS)).floor_()
+        return torch.maximum(x, below, out=below)
 
 
 class ExactRows(ExactModule, ABC):

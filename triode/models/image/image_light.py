@@ -25,9 +25,10 @@ from triode.entropy.gaussian import SCALE_COUNT, SCALE_MAX, SCALE_MIN
 from triode.entropy.hyperprior import Hyperprior
 from triode.entropy.rate import RateBias, RateGain
 from triode.models.base import ImageModel, Output
-from triode.models.layers.blocks import DepthwiseBlock, SubpixelDown, SubpixelUp, added
+from triode.models.layers.blocks import DepthwiseBlocks, SubpixelDown, SubpixelUp, added
 from triode.models.layers.pca import principal_components
 from triode.models.layers.precision import full_precision
+from triode.models.layers.strips import by_rows
 from triode.models.registry import register_model
 from triode.models.restoration import Restoration
 
@@ -76,8 +77,8 @@ class ImageLightConfig:
     restored: bool = False
 
 
-def _blocks(channels: int, count: int, c: ImageLightConfig) -> nn.Sequential:
-    return nn.Sequential(*(DepthwiseBlock(channels, gated=c.gated) for _ in range(count)))
+def _blocks(channels: int, count: int, c: ImageLightConfig) -> nn.Module:
+    return DepthwiseBlocks(channels, count, gated=c.gated)
 
 
 class _Analysis(nn.Module):
@@ -107,21 +108,21 @@ class _Synthesis(nn.Module):
 
     def __init__(self, c: ImageLightConfig) -> None:
         super().__init__()
-        self.linear = SubpixelUp(c.latent, 3, 16)
+        self.linear = SubpixelUp(c.latent, 3, 16, planar=True)
         self.head = nn.Conv2d(c.latent, c.coarse, 1)
         self.head_gain = RateGain(c.coarse, c.anchors)
         self.coarse = _blocks(c.coarse, c.decoder_coarse, c)
         self.up = SubpixelUp(c.coarse, c.fine, 2)
         self.up_gain = RateGain(c.fine, c.anchors)
         self.fine = _blocks(c.fine, c.decoder_fine, c)
-        self.tail = SubpixelUp(c.fine, 3, 8)
+        self.tail = SubpixelUp(c.fine, 3, 8, planar=True)
         for parameter in self.tail.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, y: Tensor, q: Tensor) -> Tensor:
-        t = self.coarse(self.head_gain(self.head(y), q))
-        t = self.fine(self.up_gain(self.up(t), q))
-        return added(full_precision(self.linear, y), self.tail(t).float())
+        t = self.coarse(by_rows(lambda _, y: self.head_gain(self.head(y), q), y))
+        t = self.fine(by_rows(lambda _, t: self.up_gain(self.up(t), q), t))
+        return by_rows(lambda _, y, t: added(full_precision(self.linear, y), self.tail(t).float()), y, t)
 
 
 class _HyperAnalysis(nn.Module):
@@ -188,14 +189,13 @@ class QuadtreeParameters(nn.Module):
         self.fuse = nn.ModuleList(nn.Conv2d(c.features, c.parameters, 1) for _ in range(4))
         self.output = nn.ModuleList(nn.Conv2d(4 * c.parameters, 4 * 2 * self.group, 1, groups=4) for _ in range(4))
         self.act = nn.LeakyReLU(_SLOPE)
-        self.fold = nn.PixelUnshuffle(2)
         self.mean_gain = RateGain(c.latent, c.anchors)
         self.index_bias = RateBias(c.latent, c.anchors)
 
     def forward(self, step: int, y_hat: Tensor, hyper: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return mean and ladder index of the entries of a step; see :class:`~triode.entropy.context.model`."""
         if step and self.project:
-            hyper = hyper + self.context(step, self.normalise(y_hat, q))
+            hyper = added(self.context(step, self.normalise(y_hat, q)), hyper)
         out = self.by_group(step, self.output[step], self.hidden(step, hyper))
         return self.maps(out[:, 0], out[:, 1], q)
 
@@ -222,12 +222,11 @@ class QuadtreeParameters(nn.Module):
             (B, n, M, h / 2, w / 2).
         """
         b, c, h, w = hidden.shape
-        phases = self.fold(hidden).reshape(b, c, 4, h // 2, w // 2).transpose(1, 2).reshape(b, 4 * c, h // 2, w // 2)
-        out = layer(phases).reshape(b, 4, -1, self.group, h // 2, w // 2)
+        squares = hidden.reshape(b, c, h // 2, 2, w // 2, 2)
+        out = layer(squares.permute(0, 3, 5, 1, 2, 4).reshape(b, 4 * c, h // 2, w // 2))
+        by_phase = out.reshape(b, 4, -1, self.group, h // 2, w // 2).unbind(1)
         # Entry g of this step stands at one phase; put the phases into the order of the groups.
-        order = [dy * 2 + dx for dy, dx in (QUAD_PHASES[(step + g) % 4] for g in range(4))]
-        grouped: Tensor = out[:, order].transpose(1, 2).reshape(b, -1, 4 * self.group, h // 2, w // 2)
-        return grouped
+        return torch.cat([by_phase[dy * 2 + dx] for dy, dx in (QUAD_PHASES[(step + g) % 4] for g in range(4))], 2)
 
     def maps(self, mean: Tensor, index: Tensor, q: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return the entries of a step given means, gain taken out, and indices before their bias."""

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from triode.models.layers.strips import by_rows
+
 
 def added(out: Tensor, x: Tensor) -> Tensor:
     """Return ``out + x``, in the memory of ``out``, what a layer has just made, where the sum is of its type.
@@ -45,9 +47,13 @@ class DepthwiseBlock(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
-        x = added(self.project(self.spatial(F.leaky_relu(self.expand(x), 0.125, inplace=True))), x)
+    def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Map (B, C, H, W) to the same shape; see :func:`~triode.models.layers.strips.by_rows` for ``out``."""
+        return by_rows(self._rows, x, reach=self.spatial.kernel_size[0] // 2, out=out)
+
+    def _rows(self, own: slice, x: Tensor) -> Tensor:
+        filtered = self.spatial(F.leaky_relu(self.expand(x), 0.125, inplace=True))
+        x = added(self.project(filtered[:, :, own]), x[:, :, own])
         if not self.gated:
             return x
         gates = self.gate(x)
@@ -55,11 +61,50 @@ class DepthwiseBlock(nn.Module):
         return added(self.merge(a * F.relu(b, inplace=True)), x)
 
 
-class SubpixelUp(nn.Sequential):
-    """Pointwise convolution and pixel shuffle: (B, I, H, W) to (B, O, fH, fW) (Shi et al., CVPR 2016)."""
+class DepthwiseBlocks(nn.Sequential):
+    """Blocks one after the other, whose outputs take turns in the same memory where nothing is learnt.
 
-    def __init__(self, in_channels: int, out_channels: int, factor: int = 2) -> None:
-        super().__init__(nn.Conv2d(in_channels, out_channels * factor**2, 1), nn.PixelShuffle(factor))
+    Args:
+        channels: Channels C.
+        count: How many.
+        gated: See :class:`DepthwiseBlock`.
+    """
+
+    def __init__(self, channels: int, count: int, *, gated: bool = True) -> None:
+        super().__init__(*(DepthwiseBlock(channels, gated=gated) for _ in range(count)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        spare: Tensor | None = None
+        for number, block in enumerate(self):
+            before, x = x, block(x, spare)
+            spare = before if number else None  # What came in is not ours to write to.
+        return x
+
+
+class PlanarShuffle(nn.PixelShuffle):
+    """``nn.PixelShuffle`` for pictures of few channels: each is one piece of memory, and made in half of the time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, f**2 C, H, W) to (B, C, f H, f W), contiguous."""
+        b, _, h, w = x.shape
+        f = self.upscale_factor
+        return x.reshape(b, -1, f, f, h, w).permute(0, 1, 4, 2, 5, 3).reshape(b, -1, f * h, f * w)
+
+
+class SubpixelUp(nn.Sequential):
+    """Pointwise convolution and pixel shuffle: (B, I, H, W) to (B, O, fH, fW) (Shi et al., CVPR 2016).
+
+    Args:
+        in_channels: I.
+        out_channels: O.
+        factor: f.
+        planar: Whether the output is contiguous whatever the input is.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, factor: int = 2, *, planar: bool = False) -> None:
+        shuffle = PlanarShuffle if planar else nn.PixelShuffle
+        super().__init__(nn.Conv2d(in_channels, out_channels * factor**2, 1), shuffle(factor))
 
 
 class SubpixelDown(nn.Sequential):

@@ -1,0 +1,135 @@
+"""Layers on strips of rows give what they give on the whole picture."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from triode.models.image.image_light import ImageLight, ImageLightConfig
+from triode.models.layers import strips
+from triode.models.layers.blocks import DepthwiseBlock, DepthwiseBlocks, PlanarShuffle
+from triode.models.layers.strips import by_rows
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    """Cut pictures of a few rows."""
+    monkeypatch.setattr(strips, "_ELEMENTS", 64)
+
+
+def counted(calls):
+    def layers(own, x, *more):
+        calls.append((own, x.shape[2], [m.shape[2] for m in more]))
+        return x[:, :, own]
+
+    return layers
+
+
+def picture(height=11, width=4, channels=4, dtype=torch.float32):
+    return torch.arange(channels * height * width, dtype=dtype).reshape(1, channels, height, width)
+
+
+def trained(blocks):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p in blocks.parameters():
+            p.copy_(torch.randn_like(p) * 0.3)
+    return blocks
+
+
+@torch.inference_mode()
+def test_strips_and_what_is_around_them():
+    calls = []
+    x, fine = picture(), picture(22)
+    assert torch.equal(by_rows(counted(calls), x, fine, reach=2), x)
+    assert calls == [
+        (slice(0, 4), 6, [8]),
+        (slice(2, 6), 8, [8]),
+        (slice(2, 5), 5, [6]),
+    ]
+
+
+@pytest.mark.parametrize("why", ["gradients", "no gradients", "autocast", "several pictures", "small"])
+def test_left_whole(why, monkeypatch):
+    calls = []
+    x = picture()
+    if why == "gradients":
+        by_rows(counted(calls), x)
+    elif why == "no gradients":
+        with torch.no_grad():
+            by_rows(counted(calls), x)
+    elif why == "autocast":
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            by_rows(counted(calls), x)
+    elif why == "several pictures":
+        with torch.inference_mode():
+            by_rows(counted(calls), x.expand(2, -1, -1, -1))
+    else:
+        monkeypatch.setattr(strips, "_ELEMENTS", x.numel())
+        with torch.inference_mode():
+            by_rows(counted(calls), x)
+    assert [(own, rows) for own, rows, _ in calls] == [(slice(None), 11)]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@torch.inference_mode()
+def test_output_is_larger_of_another_type_and_laid_out_as_the_strips_are(memory_format):
+    def layers(own, x):
+        return F.interpolate(x[:, :2, own].double(), scale_factor=(3, 2)).contiguous(memory_format=memory_format)
+
+    x = picture()
+    out = by_rows(layers, x, reach=1)
+    assert out.dtype == torch.float64
+    assert out.is_contiguous(memory_format=memory_format)
+    assert torch.equal(out, F.interpolate(x[:, :2].double(), scale_factor=(3, 2)))
+
+
+@torch.inference_mode()
+def test_writes_to_the_memory_it_is_given():
+    x, out = picture(), torch.empty(1, 4, 11, 4)
+    assert by_rows(counted([]), x, out=out) is out
+    assert torch.equal(out, x)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (1, 3)])
+@pytest.mark.parametrize("height", [1, 2, 4, 5, 8, 11])
+def test_blocks(kernel, height):
+    block, x = (
+        trained(DepthwiseBlock(6, kernel)),
+        torch.randn(1, 6, height, 7).contiguous(memory_format=torch.channels_last),
+    )
+    whole = block(x).detach()
+    with torch.inference_mode():
+        assert torch.allclose(block(x), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
+def test_blocks_in_a_row_leave_their_input_alone(count):
+    blocks, x = trained(DepthwiseBlocks(6, count)), torch.randn(1, 6, 13, 7)
+    before, expected = x.clone(), x
+    for block in blocks:
+        expected = block(expected).detach()
+    assert torch.equal(blocks(x), expected)
+    with torch.inference_mode():
+        assert torch.allclose(blocks(x), expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_planar_shuffle_is_that_of_pytorch(memory_format):
+    x = torch.randn(2, 3 * 16, 5, 7).contiguous(memory_format=memory_format)
+    found = PlanarShuffle(4)(x)
+    assert found.is_contiguous()
+    assert torch.equal(found, F.pixel_shuffle(x, 4))
+
+
+def test_synthesis_of_image_light():
+    """Input at two resolutions, output at 16 times that of the latent."""
+    model = trained(
+        ImageLight(ImageLightConfig(latent=8, hyper=4, fine=8, coarse=8, context=4, features=8, parameters=4))
+    )
+    y, q = 0.1 * torch.randn(1, 8, 11, 5), torch.tensor([20])
+    whole = model.synthesis(y, q).detach()
+    with torch.inference_mode():
+        assert torch.allclose(model.synthesis(y, q), whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max()))
