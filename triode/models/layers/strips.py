@@ -16,6 +16,8 @@ __all__ = ["RowLayers", "by_rows"]
 
 _ELEMENTS: Final = 1 << 19
 """Of the first input in a strip: 2 MB. Where there is less, calls cost more than memory."""
+_LEAST: Final = 2
+"""Strips; what would not fill as many is small enough as it is."""
 
 
 RowLayers = Callable[..., Tensor]
@@ -68,4 +70,5 @@ def _strip(x: Tensor) -> int:
     cut = torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
     if not cut or x.device.type != "cpu" or x.shape[0] > 1:
         return x.shape[2]
-    return max(4, _ELEMENTS * x.shape[2] // max(x.numel(), 1))
+    rows = max(4, _ELEMENTS * x.shape[2] // max(x.numel(), 1))
+    return rows if _LEAST * rows <= x.shape[2] else x.shape[2]
