@@ -1,10 +1,12 @@
 """Speed of the image codec beside CompressAI's ``mbt2018-mean``, in one run on one image.
 
-    python benchmarks/image_speed.py [IMAGE] [--model NAME] [--quality 50] [--threads 2] [--repeats 7]
+    python benchmarks/image_speed.py [IMAGE] [--model NAME] [--quality 50] [--threads 2] [--repeats 7] [--no-peer]
 
 Both run from pixels in memory to bytes and back. CompressAI's weights are random, which leaves its transforms' time as
-it is; its entropy coder sees fewer distinct symbols than with trained weights, which favours it. Prints one JSON
-object; times are the median over the repeats, in seconds, taken in turn so that a busy machine slows both.
+it is; its entropy coder sees fewer distinct symbols than with trained weights, which favours it. ``decode_whole`` is
+decoding with each layer run on the whole picture in place of strips of its rows (:mod:`triode.models.layers.strips`).
+Prints one JSON object; times are the median over the repeats, in seconds, taken in turn so that a busy machine slows
+all. ``--no-peer`` leaves CompressAI out.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +27,7 @@ from triode.codecs.image import ImageCodec
 from triode.entropy.coder import RangeReader, RangeWriter
 from triode.entropy.tables import CdfTables
 from triode.media import Picture
+from triode.models.layers import strips
 from triode.models.weights import default_weights
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "kodim23.png"
@@ -46,6 +50,15 @@ class _Recorder(RangeWriter):
     def write(self, symbols: np.ndarray, index: np.ndarray, tables: CdfTables) -> np.ndarray:
         self.calls.append((index, tables))
         return super().write(symbols, index, tables)
+
+
+def whole(call: Callable[[], object]) -> object:
+    """Call something with no picture large enough for strips."""
+    elements, strips._ELEMENTS = strips._ELEMENTS, sys.maxsize  # type: ignore[misc]
+    try:
+        return call()
+    finally:
+        strips._ELEMENTS = elements  # type: ignore[misc]
 
 
 def latents(picture: Picture, model: str, quality: float) -> tuple[list[tuple[np.ndarray, CdfTables]], bytes]:
@@ -74,16 +87,19 @@ def main() -> None:
     parser.add_argument("--quality", type=float, default=50)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True)
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
-
-    from compressai.zoo import mbt2018_mean
 
     rgb = np.asarray(Image.open(a.image).convert("RGB"))
     picture, codec = Picture(rgb), ImageCodec(a.model)
     x = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255
-    peer = mbt2018_mean(quality=5, pretrained=False).eval()
-    peer.update()
+    peer = None
+    if a.peer:
+        from compressai.zoo import mbt2018_mean
+
+        peer = mbt2018_mean(quality=5, pretrained=False).eval()
+        peer.update()
     calls, data = latents(picture, a.model, a.quality)
     symbols = sum(len(index) for index, _ in calls)
 
@@ -92,29 +108,38 @@ def main() -> None:
         for index, tables in calls:
             reader.read(index, tables)
 
-    times: dict[str, list[float]] = {k: [] for k in ("encode", "decode", "entropy", "peer_encode", "peer_decode")}
+    times: dict[str, list[float]] = {k: [] for k in ("encode", "decode", "decode_whole", "entropy")}
+    if peer is not None:
+        times |= {"peer_encode": [], "peer_decode": []}
     with torch.inference_mode():
         for _ in range(a.repeats + 1):  # The first round warms caches and is dropped.
             seconds, coded = timed(lambda: codec.encode(picture, quality=a.quality))
             times["encode"].append(seconds)
             times["decode"].append(timed(lambda: codec.decode(coded.data))[0])  # type: ignore[attr-defined]  # noqa: B023
+            times["decode_whole"].append(timed(lambda: whole(lambda: codec.decode(coded.data)))[0])  # type: ignore[attr-defined]  # noqa: B023
             times["entropy"].append(timed(read)[0])
+            if peer is None:
+                continue
             seconds, strings = timed(lambda: peer.compress(x))
             times["peer_encode"].append(seconds)
             times["peer_decode"].append(timed(lambda: peer.decompress(**strings))[0])  # type: ignore[arg-type]  # noqa: B023
     median = {k: statistics.median(v[1:]) for k, v in times.items()}
+    beside = {} if peer is None else {"peer": "compressai mbt2018-mean quality 5, random weights"}
+    ratios = (
+        {} if peer is None else {f"{k}_ratio": round(median[f"peer_{k}"] / median[k], 2) for k in ("encode", "decode")}
+    )
     print(
         json.dumps(
             {
                 "image": a.image.name,
                 "pixels": rgb.shape[0] * rgb.shape[1],
                 "threads": a.threads,
+                "processor": torch.backends.cpu.get_cpu_capability(),
                 "model": a.model,
                 "quality": a.quality,
-                "peer": "compressai mbt2018-mean quality 5, random weights",
+                **beside,
                 "seconds": {k: round(v, 4) for k, v in median.items()},
-                "encode_ratio": round(median["peer_encode"] / median["encode"], 2),
-                "decode_ratio": round(median["peer_decode"] / median["decode"], 2),
+                **ratios,
                 "coded_symbols": symbols,
                 "entropy_decoding_msymbols_a_second": round(symbols / median["entropy"] / 1e6, 1),
             },

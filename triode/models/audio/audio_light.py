@@ -29,7 +29,7 @@ from triode.models.audio.time_entropy import TimeHyperAnalysis, TimeHyperSynthes
 from triode.models.base import AudioModel, Output
 from triode.models.layers.audio.spectra import expand_power, reduce_power
 from triode.models.layers.audio.stft import StftAnalysis, StftSynthesis
-from triode.models.layers.blocks import DepthwiseBlock
+from triode.models.layers.blocks import DepthwiseBlocks
 from triode.models.layers.precision import full_precision
 from triode.models.registry import register_model
 
@@ -106,7 +106,7 @@ class _Analysis(nn.Module):
         self.head = nn.Conv2d(c.coefficients + c.bands + 2 * bins, c.encoder, 1)
         self.head_gain = RateGain(c.encoder, c.anchors)
         self.head_bias = RateBias(c.encoder, c.anchors)
-        self.blocks = nn.Sequential(*(DepthwiseBlock(c.encoder, (1, c.kernel)) for _ in range(c.encoder_blocks)))
+        self.blocks = DepthwiseBlocks(c.encoder, c.encoder_blocks, (1, c.kernel))
         self.tail = nn.Conv2d(c.encoder, latent, 1)
         _zero(self.tail)
 
@@ -144,7 +144,7 @@ class _Synthesis(nn.Module):
         self.head = nn.Conv2d(latent + 2 * self.bins, c.decoder, 1)
         self.head_gain = RateGain(c.decoder, c.anchors)
         self.head_bias = RateBias(c.decoder, c.anchors)
-        self.blocks = nn.Sequential(*(DepthwiseBlock(c.decoder, (1, c.kernel)) for _ in range(c.decoder_blocks)))
+        self.blocks = DepthwiseBlocks(c.decoder, c.decoder_blocks, (1, c.kernel))
         self.tail = nn.Conv2d(c.decoder, 3 * self.bins, 1)
         _zero(self.tail)
 

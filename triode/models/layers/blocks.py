@@ -67,11 +67,12 @@ class DepthwiseBlocks(nn.Sequential):
     Args:
         channels: Channels C.
         count: How many.
-        gated: See :class:`DepthwiseBlock`.
+        kernel: See :class:`DepthwiseBlock`; likewise ``gated``.
+        gated: See above.
     """
 
-    def __init__(self, channels: int, count: int, *, gated: bool = True) -> None:
-        super().__init__(*(DepthwiseBlock(channels, gated=gated) for _ in range(count)))
+    def __init__(self, channels: int, count: int, kernel: tuple[int, int] = (3, 3), *, gated: bool = True) -> None:
+        super().__init__(*(DepthwiseBlock(channels, kernel, gated=gated) for _ in range(count)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""

@@ -12,7 +12,7 @@ from triode.entropy.context.schedule import checkerboard
 from triode.entropy.exact.fused import RateAffine, RectifiedConv2d
 from triode.entropy.rate import RateBias, RateGain
 from triode.models.image.image_light import ImageLightConfig
-from triode.models.layers.blocks import DepthwiseBlock, SubpixelDown, SubpixelUp
+from triode.models.layers.blocks import DepthwiseBlock, DepthwiseBlocks, SubpixelDown, SubpixelUp
 from triode.models.layers.precision import full_precision
 from triode.models.video.shuffle import PLANES
 
@@ -162,9 +162,9 @@ class Encoder(nn.Module):
         self.linear = nn.Conv2d(PLANES, c.latent, 2, stride=2)
         self.head = nn.Conv2d(2 * PLANES, c.feature, 1)
         self.head_gain = RateGain(c.feature, c.anchors)
-        self.fine = nn.Sequential(*(DepthwiseBlock(c.feature) for _ in range(c.encoder_blocks)))
+        self.fine = DepthwiseBlocks(c.feature, c.encoder_blocks)
         self.down = SubpixelDown(c.feature, c.coarse, 2)
-        self.coarse = nn.Sequential(*(DepthwiseBlock(c.coarse) for _ in range(c.encoder_coarse)))
+        self.coarse = DepthwiseBlocks(c.coarse, c.encoder_coarse)
         self.tail = zero(nn.Conv2d(c.coarse, c.latent, 1))
 
     def forward(self, x: Tensor, prediction: Tensor, context: Tensor, q: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.linear = SubpixelUp(c.latent, PLANES, 2)
         self.head = nn.Conv2d(2 * PLANES, c.feature, 1)
-        self.blocks = nn.Sequential(*(DepthwiseBlock(c.feature) for _ in range(c.decoder_blocks)))
+        self.blocks = DepthwiseBlocks(c.feature, c.decoder_blocks)
         self.tail = zero(nn.Conv2d(c.feature, PLANES, 1))
 
     def forward(self, y: Tensor, prediction: Tensor, context: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
