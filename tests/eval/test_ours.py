@@ -70,12 +70,16 @@ def test_parts_weigh_what_their_symbols_do(coder, quality):
     reader = Splitting(unit.payload)
     model = load_weights(default_weights("image")).model
     model.decode((6, 8), torch.tensor([unit.rate_point]), reader)
+    before = reader.counts[1].bits
     assert model.restoration is not None
-    model.restoration.read(unit.rate_point, reader)  # Its bytes count as y's.
-    z, y = (count.bits / 8 for count in reader.counts)
+    assert model.restoration.read(unit.rate_point, reader) is not None
+    z, rest = (count.bits / 8 for count in reader.counts)
+    assert list(parts) == ["header", "z", "filter", "y"]
     assert parts["header"] == len(data) - len(unit.payload)
     assert abs(parts["z"] - z) <= 2
-    assert abs(parts["y"] - y) <= 2
+    assert abs(parts["filter"] - (rest - before / 8)) <= 2
+    assert abs(parts["y"] - before / 8) <= 4  # What the others have too much.
+    assert sum(parts.values()) == len(data)
 
 
 def test_parts_of_tiles(tiny):

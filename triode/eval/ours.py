@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, cast, get_args
 
@@ -91,24 +92,25 @@ class TriodeImageCoder(Coder):
         return self._codec.info(data).payload_bytes
 
     def parts(self, data: bytes) -> Mapping[str, int]:
-        """Return the bytes of ``header`` (all that is no unit's payload), ``z`` and ``y``.
+        """Return the bytes of ``header`` (all that is no unit's payload), ``z``, ``filter`` (a restoration) and ``y``.
 
-        The range coder makes one string of z and y, in this order, with no border at a byte. z is weighed by coding its
-        symbols again, alone; y is the rest, with the coefficients of a restoration. That is right to within a byte or
-        two a unit.
+        The range coder makes one string of them, with no border at a byte. z and the coefficients of the filter are
+        weighed by coding their symbols again, alone; y is the rest. That is right to within a byte or two a unit.
         """
         reader = ContainerReader(io.BytesIO(data))
         grid = tile_grid(reader.head.image)
         model = self._weights.model
         side = _side_tables(model)
-        payload = z = 0
+        payload, weights = 0, Counter(dict.fromkeys(side, 0))
         for unit in reader.units():
             symbols = _SideReader(unit.payload, side)
             with torch_threads(self._threads), torch.inference_mode():
                 model.decode(latent_size(model, grid[unit.index]), torch.tensor([unit.rate_point]), symbols)
+                if model.restoration is not None:
+                    model.restoration.read(unit.rate_point, symbols)
             payload += len(unit.payload)
-            z += symbols.weight(len(unit.payload))
-        return {"header": len(data) - payload, **_latent_parts(payload, z, side)}
+            weights.update(symbols.weights())
+        return {"header": len(data) - payload, **_latent_parts(payload, weights)}
 
     def facts(self) -> CoderFacts:
         """Return options, versions, complexity and the SHA-256 of the file of weights."""
@@ -197,7 +199,7 @@ class TriodeSoundCoder(Coder):
         model, head = self._weights.model, reader.head.audio
         chunking = Chunking.of_file(model, head)
         side = _side_tables(model)
-        payload = coded = z = 0
+        payload, coded, weights = 0, 0, Counter(dict.fromkeys(side, 0))
         for unit in reader.units():
             sound = read_sound_unit(unit.payload, head, unit.index)
             symbols, frames = _SideReader(sound.coded, side), chunking.padded(head.unit_frames(unit.index))
@@ -207,10 +209,10 @@ class TriodeSoundCoder(Coder):
                         model.decode(frames, torch.tensor([unit.rate_point]), symbols)
             payload += len(unit.payload)
             coded += len(sound.coded)
-            z += symbols.weight(len(sound.coded))
+            weights.update(symbols.weights())
         index = sum(chunk.size for chunk in reader.structure() if chunk.type == ChunkType.INDEX)
         parts = {"header": len(data) - index - payload, "index": index, "levels": payload - coded}
-        return {**parts, **_latent_parts(coded, z, side)}
+        return {**parts, **_latent_parts(coded, weights)}
 
     def facts(self) -> CoderFacts:
         """Return options, versions, complexity and the SHA-256 of the file of weights."""
@@ -250,33 +252,40 @@ def facts_of(info: WeightsInfo, title: str, options: Mapping[str, Any]) -> Coder
     )
 
 
-def _side_tables(model: nn.Module) -> CdfTables | None:
-    """Return the tables of z, None where the model has no z."""
-    entropy = getattr(model, "entropy", None)
-    return entropy.prior.tables.get() if isinstance(entropy, Hyperprior) else None
+def _side_tables(model: nn.Module) -> dict[str, CdfTables]:
+    """Return the tables of what is weighed by itself, by its name, in the order of coding."""
+    entropy, restoration = getattr(model, "entropy", None), getattr(model, "restoration", None)
+    tables = {"z": entropy.prior.tables.get()} if isinstance(entropy, Hyperprior) else {}
+    return tables if restoration is None else {**tables, "filter": restoration.tables.get()}
 
 
-def _latent_parts(coded: int, z: int, side: CdfTables | None) -> dict[str, int]:
-    return {"y": coded} if side is None else {"z": z, "y": coded - z}
+def _latent_parts(coded: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """Return what is weighed by itself, at most what there is, and y, the rest."""
+    parts, left = {}, coded
+    for name, weight in weights.items():
+        parts[name] = min(weight, left)
+        left -= parts[name]
+    return {**parts, "y": left}
 
 
 class _SideReader(RangeReader):
     """A reader that codes what it reads under certain tables a second time, alone."""
 
-    def __init__(self, data: bytes, tables: CdfTables | None) -> None:
+    def __init__(self, data: bytes, tables: Mapping[str, CdfTables]) -> None:
         super().__init__(data)
-        self._side = RangeWriter()
         self._tables = tables
+        self._alone = {name: RangeWriter() for name in tables}
 
     def read(self, index: IntArray, tables: CdfTables) -> Int32Array:
         symbols = super().read(index, tables)
-        if tables is self._tables:
-            self._side.write(symbols, index, tables)
+        for name, known in self._tables.items():
+            if tables is known:
+                self._alone[name].write(symbols, index, tables)
         return symbols
 
-    def weight(self, most: int) -> int:
-        """Return the bytes that these symbols take alone, at most those that there are of all."""
-        return min(len(self._side.getvalue()), most)
+    def weights(self) -> dict[str, int]:
+        """Return the bytes that the symbols of each name take alone."""
+        return {name: len(writer.getvalue()) for name, writer in self._alone.items()}
 
 
 @register_coder("triode", "image", "audio")
