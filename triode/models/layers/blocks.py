@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from triode.models.layers.strips import by_rows
+from triode.models.layers.strips import by_rows, is_cut
 
 
 def added(out: Tensor, x: Tensor) -> Tensor:
@@ -79,7 +79,8 @@ class DepthwiseBlocks(nn.Sequential):
         spare: Tensor | None = None
         for number, block in enumerate(self):
             before, x = x, block(x, spare)
-            spare = before if number else None  # What came in is not ours to write to.
+            # What came in is not ours to write to; what no strips are cut of is of use to others.
+            spare = before if number and is_cut(x) else None
         return x
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-__all__ = ["RowLayers", "by_rows"]
+__all__ = ["RowLayers", "by_rows", "is_cut"]
 
 _ELEMENTS: Final = 1 << 19
 """Of the first input in a strip: 2 MB. Where there is less, calls cost more than memory."""
@@ -57,6 +57,11 @@ def by_rows(layers: RowLayers, x: Tensor, *more: Tensor, reach: int = 0, out: Te
             out = torch.empty(shape, dtype=y.dtype, memory_format=kept)
         _part(out, top, count, height).copy_(y)
     return x if out is None else out
+
+
+def is_cut(x: Tensor) -> bool:
+    """Return whether :func:`by_rows` cuts this input into strips."""
+    return _strip(x) < x.shape[2]
 
 
 def _part(x: Tensor, top: int, count: int, height: int) -> Tensor:
