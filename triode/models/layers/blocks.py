@@ -67,8 +67,8 @@ class DepthwiseBlocks(nn.Sequential):
     Args:
         channels: Channels C.
         count: How many.
-        kernel: See :class:`DepthwiseBlock`; likewise ``gated``.
-        gated: See above.
+        kernel: Rows and columns of the depthwise filters, odd.
+        gated: Whether there are feed-forward parts.
     """
 
     def __init__(self, channels: int, count: int, kernel: tuple[int, int] = (3, 3), *, gated: bool = True) -> None:
