@@ -18,7 +18,7 @@ from triode.train.export import export_checkpoint
 
 CONFIGS = Path(triode.train.__file__).parent / "configs"
 SMALL = {"N": 8, "M": 16}
-VARIANTS = ["image-light-ms-ssim", "image-light-perceptual", "image-light-symbols"]
+VARIANTS = ["image-light-ms-ssim", "image-light-perceptual", "image-light-symbols", "image-light-synthesis"]
 IMAGES = [name for name in list_architectures() if get_architecture(name).media == "image"]
 UNTRAINED = {"intra"}  # It codes frames with the weights of an image model.
 LITERATURE = [name for name in IMAGES if name != "image-light"]
@@ -78,9 +78,15 @@ def test_variants_start_from_a_small_checkpoint(name, photos, cache, trained, tm
     assert facts[0]["settings"]["init"] == "small.safetensors"
     assert [row["seconds"] > "0" for row in rows if row["loss"]] == [True, True]
     (validated,) = (row for row in rows if row["val/loss"])
-    labels = {"image-light-ms-ssim": "ms_ssim_db", "image-light-perceptual": "lite0", "image-light-symbols": "price"}
+    labels = {
+        "image-light-ms-ssim": "ms_ssim_db",
+        "image-light-perceptual": "lite0",
+        "image-light-symbols": "price",
+        "image-light-synthesis": "psnr",
+    }
     label = labels[name]
-    assert float(validated["val/loss"]) > 0
+    least = {"image-light-synthesis": -np.inf}.get(name, 0)  # Its loss is a logarithm.
+    assert least < float(validated["val/loss"]) < np.inf
     assert all(validated[f"val/{label}_{q:g}"] for q in np.linspace(3.5, 59.5, 8))
     if more:
         assert facts[0]["settings"]["adversarial_start"] == 1

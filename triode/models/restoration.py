@@ -50,7 +50,7 @@ _TIE: Final = 3.0
 """Of the cost that ties coefficients to what is usual, over their bits: samples say less than their number."""
 _RIDGE: Final = 1e-4
 _ABREAST: Final = 4
-_STRIP: Final = 128
+_STRIP: Final = 64
 
 
 def _scales() -> FloatArray:

@@ -8,15 +8,43 @@ and the entropy networks alone learn: no pixel is made, so that a step takes a f
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from triode.entropy.outputs import HyperOutput
 from triode.models.image.image_light import ImageLight
 from triode.train.image import RateDistortion
 
-__all__ = ["SymbolRates"]
+__all__ = ["ChosenLatent", "SymbolRates", "chosen_latent"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenLatent:
+    """Symbols as an encoder chooses them.
+
+    Attributes:
+        out: Quantised latent, gain applied, and bits; the entropy networks get gradients of the latter.
+        wanted: (B, M, h, w) latent before quantisation, gain applied.
+        weight: (B, M) price of a squared error of one unit in each channel, in bits.
+    """
+
+    out: HyperOutput
+    wanted: Tensor
+    weight: Tensor
+
+
+def chosen_latent(model: ImageLight, x: Tensor, q: Tensor) -> ChosenLatent:
+    """Choose the symbols of pixels (B, 3, H, W) in [0, 1] at rate points (B,); analysis gets no gradient."""
+    with torch.no_grad():
+        y = model.analysis(x, q).float()
+        scaled = model.scale(y, q)
+        # What encoders reckon with; one rate point at a time.
+        weight = torch.stack([cast(Tensor, model.error_weight(point[None])) for point in q])
+    with torch.autocast(x.device.type, enabled=False):
+        return ChosenLatent(model.entropy(scaled, q, side=y, weight=weight), scaled, weight)
 
 
 class SymbolRates(RateDistortion):
@@ -39,17 +67,11 @@ class SymbolRates(RateDistortion):
         """Return bits per pixel of crops (B, 3, H, W) uint8 at rate points (B,), and the price of their errors."""
         model = cast(ImageLight, self.model)
         x = (batch.float() / 255).to(memory_format=torch.channels_last)
-        with torch.no_grad():
-            y = model.analysis(x, q).float()
-            scaled = model.scale(y, q)
-            # What encoders reckon with; one rate point at a time.
-            weight = torch.stack([cast(Tensor, model.error_weight(point[None])) for point in q])
+        chosen = chosen_latent(model, x, q)
         pixels = x.shape[2] * x.shape[3]
-        with torch.autocast(x.device.type, enabled=False):
-            out = model.entropy(scaled, q, side=y, weight=weight)
-            errors = (out.y_hat - scaled).square().sum((2, 3))
-        price = (weight * (self.share / model.rdoq) * errors).sum(1) / pixels
-        return sum(out.bits.values(), torch.zeros(len(x))) / pixels, price
+        errors = (chosen.out.y_hat - chosen.wanted).square().sum((2, 3))
+        price = (chosen.weight * (self.share / model.rdoq) * errors).sum(1) / pixels
+        return sum(chosen.out.bits.values(), torch.zeros(len(x))) / pixels, price
 
     def training_step(self, batch: Tensor, _: int) -> Tensor:
         """Return the loss of a batch of crops (B, 3, H, W) uint8."""

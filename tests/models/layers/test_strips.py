@@ -85,11 +85,16 @@ def test_output_is_larger_of_another_type_and_laid_out_as_the_strips_are(memory_
     assert torch.equal(out, F.interpolate(x[:, :2].double(), scale_factor=(3, 2)))
 
 
+@pytest.mark.parametrize("height", [1, 4, 8, 11])
 @torch.inference_mode()
-def test_writes_to_the_memory_it_is_given():
-    x, out = picture(), torch.empty(1, 4, 11, 4)
-    assert by_rows(counted([]), x, out=out) is out
-    assert torch.equal(out, x)
+def test_strips_cover_every_row_once(height):
+    x = picture(height)
+    cut = list(strips.strips(x, 2))
+    assert [row for s in cut for row in range(s.rows.start, s.rows.stop)] == list(range(height))
+    for s in cut:
+        assert (s.around.start, s.around.stop) == (max(0, s.top - 2), min(height, s.top + s.count + 2))
+        rows = torch.arange(height)
+        assert torch.equal(rows[s.around][s.own], rows[s.rows])
 
 
 @pytest.mark.parametrize("kernel", [(3, 3), (5, 5), (1, 3)])

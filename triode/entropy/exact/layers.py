@@ -222,9 +222,8 @@ class ExactLeakyReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to float64 integers of any shape."""
-        # For slopes within [0, 1] and floor towards minus infinity the maximum picks the right side of both signs.
-        below = (x * (self.slope * 2.0**-_SLOPE_BITS)).floor_()
-        return torch.maximum(x, below, out=below)
+        # Both factors and their product are exact in float64, and what is positive is an integer already.
+        return F.leaky_relu(x, self.slope * 2.0**-_SLOPE_BITS).floor_()
 
 
 class ExactRows(ExactModule, ABC):

@@ -28,6 +28,7 @@ from triode.models.base import ImageModel, Output
 from triode.models.layers.blocks import DepthwiseBlocks, SubpixelDown, SubpixelUp, added
 from triode.models.layers.pca import principal_components
 from triode.models.layers.precision import full_precision
+from triode.models.layers.products import pointwise
 from triode.models.layers.strips import by_rows
 from triode.models.registry import register_model
 from triode.models.restoration import Restoration
@@ -120,7 +121,7 @@ class _Synthesis(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, y: Tensor, q: Tensor) -> Tensor:
-        t = self.coarse(by_rows(lambda _, y: self.head_gain(self.head(y), q), y))
+        t = self.coarse(by_rows(lambda _, y: self.head_gain(pointwise(self.head, y), q), y))
         t = self.fine(by_rows(lambda _, t: self.up_gain(self.up(t), q), t))
         return by_rows(lambda _, y, t: added(full_precision(self.linear, y), self.tail(t).float()), y, t)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from triode.models.layers.strips import by_rows, is_cut
+from triode.models.layers.products import is_multiplied, pointwise, positions
+from triode.models.layers.strips import is_cut, strips
+
+_SLOPE = 0.125
 
 
 def added(out: Tensor, x: Tensor) -> Tensor:
@@ -48,17 +53,41 @@ class DepthwiseBlock(nn.Module):
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """Map (B, C, H, W) to the same shape; see :func:`~triode.models.layers.strips.by_rows` for ``out``."""
-        return by_rows(self._rows, x, reach=self.spatial.kernel_size[0] // 2, out=out)
+        """Map (B, C, H, W) to the same shape.
 
-    def _rows(self, own: slice, x: Tensor) -> Tensor:
-        filtered = self.spatial(F.leaky_relu(self.expand(x), 0.125, inplace=True))
-        x = added(self.project(filtered[:, :, own]), x[:, :, own])
+        Args:
+            x: Input.
+            out: Memory for the output where layers are products (:func:`is_multiplied`); not that of the input.
+        """
+        if is_multiplied(x):
+            return self._multiplied(x, torch.empty_like(x) if out is None else out)
+        filtered = self.spatial(F.leaky_relu(self.expand(x), _SLOPE, inplace=True))
+        x = added(self.project(filtered), x)
         if not self.gated:
             return x
         gates = self.gate(x)
         a, b = gates.narrow(1, 0, x.shape[1]), gates.narrow(1, x.shape[1], x.shape[1])
         return added(self.merge(a * F.relu(b, inplace=True)), x)
+
+    def _multiplied(self, x: Tensor, out: Tensor) -> Tensor:
+        """Write to ``out`` what the layers give, strip by strip; products add to what is there."""
+        bias = cast(Tensor, self.project.bias)
+        gates: list[tuple[Tensor, Tensor]] = []
+        if self.gated:
+            # Both branches' biases are added at once; the gate, which looks on in between, takes its own for that.
+            weight, last = self.gate.weight.flatten(1), cast(Tensor, self.merge.bias)
+            shift = cast(Tensor, self.gate.bias) - weight @ last
+            gates, bias = list(zip(weight.chunk(2), shift.chunk(2), strict=True)), bias + last
+        for strip in strips(x, self.spatial.kernel_size[0] // 2):
+            hidden = F.leaky_relu(pointwise(self.expand, x[:, :, strip.around]), _SLOPE, inplace=True)
+            filtered = self.spatial(hidden)[:, :, strip.own]
+            y = positions(out[:, :, strip.rows])
+            torch.add(positions(x[:, :, strip.rows]), bias, out=y)
+            y.addmm_(positions(filtered), self.project.weight.flatten(1).t())
+            if self.gated:
+                a, b = (F.linear(y, *half) for half in gates)
+                y.addmm_(b.relu_().mul_(a), self.merge.weight.flatten(1).t())
+        return out
 
 
 class DepthwiseBlocks(nn.Sequential):
@@ -107,6 +136,11 @@ class SubpixelUp(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, factor: int = 2, *, planar: bool = False) -> None:
         shuffle = PlanarShuffle if planar else nn.PixelShuffle
         super().__init__(nn.Conv2d(in_channels, out_channels * factor**2, 1), shuffle(factor))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        out: Tensor = self[1](pointwise(self[0], x))
+        return out
 
 
 class SubpixelDown(nn.Sequential):

@@ -6,13 +6,14 @@ it goes through memory, most of it mapped anew; strip by strip it does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-__all__ = ["RowLayers", "by_rows", "is_cut"]
+__all__ = ["RowLayers", "Strip", "by_rows", "is_cut", "is_lean", "strips"]
 
 _ELEMENTS: Final = 1 << 19
 """Of the first input in a strip: 2 MB. Where there is less, calls cost more than memory."""
@@ -27,53 +28,102 @@ RowLayers = Callable[..., Tensor]
 """
 
 
-def by_rows(layers: RowLayers, x: Tensor, *more: Tensor, reach: int = 0, out: Tensor | None = None) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """Rows of a picture that are computed together.
+
+    Attributes:
+        top: The first of them.
+        count: How many.
+        above: Rows above them that are looked at.
+        below: The same below.
+    """
+
+    top: int
+    count: int
+    above: int
+    below: int
+
+    @property
+    def rows(self) -> slice:
+        """Its rows of the picture."""
+        return slice(self.top, self.top + self.count)
+
+    @property
+    def around(self) -> slice:
+        """Rows of the picture that are looked at."""
+        return slice(self.top - self.above, self.top + self.count + self.below)
+
+    @property
+    def own(self) -> slice:
+        """Rows of the strip among those that are looked at."""
+        return slice(self.above, self.above + self.count)
+
+
+def strips(x: Tensor, reach: int = 0) -> Iterator[Strip]:
+    """Cut (B, C, H, W) into strips; into one where :func:`is_cut` says no.
+
+    Args:
+        x: The first input of the layers.
+        reach: Rows above and below that an output row depends on.
+
+    Yields:
+        Strips from top to bottom, all but the last of the same number of rows.
+    """
+    height, rows = x.shape[2], _rows(x)
+    for top in range(0, height, rows):
+        count = min(rows, height - top)
+        yield Strip(top, count, min(reach, top), min(reach, height - top - count))
+
+
+def by_rows(layers: RowLayers, x: Tensor, *more: Tensor, reach: int = 0) -> Tensor:
     """Run layers on strips of rows, where that is quicker: one large picture, in inference mode, on the CPU.
 
-    What comes out differs by rounding at most. Under autocast nothing is cut, as ``out`` may be of another type.
+    What comes out differs by rounding at most.
 
     Args:
         layers: See :data:`RowLayers`; called once, with everything, where no strips are cut.
         x: (B, C, H, W).
         more: Further inputs, (B, ., k H, .) with whole numbers k.
         reach: Rows above and below that an output row depends on.
-        out: Memory for the output, if strips are cut; none of the inputs'.
 
     Returns:
         (B, O, s H, .) with a whole number s.
     """
     height = x.shape[2]
-    rows = _strip(x)
-    if rows >= height:
+    if not is_cut(x):
         return layers(slice(None), x, *more)
-    for top in range(0, height, rows):
-        count, above = min(rows, height - top), min(reach, top)
-        around = x[:, :, top - above : top + count + reach]
-        y = layers(slice(above, above + count), around, *(_part(m, top, count, height) for m in more))
+    out: Tensor | None = None
+    for strip in strips(x, reach):
+        y = layers(strip.own, x[:, :, strip.around], *(_part(m, strip, height) for m in more))
         if out is None:
             last = y.is_contiguous(memory_format=torch.channels_last) and not y.is_contiguous()
-            shape = (*y.shape[:2], y.shape[2] // count * height, y.shape[3])
+            shape = (*y.shape[:2], y.shape[2] // strip.count * height, y.shape[3])
             kept = torch.channels_last if last else torch.contiguous_format
             out = torch.empty(shape, dtype=y.dtype, memory_format=kept)
-        _part(out, top, count, height).copy_(y)
+        _part(out, strip, height).copy_(y)
     return x if out is None else out
+
+
+def is_lean(x: Tensor) -> bool:
+    """Return whether layers may skip what learning, autocast and other devices need."""
+    return torch.is_inference_mode_enabled() and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def is_cut(x: Tensor) -> bool:
     """Return whether :func:`by_rows` cuts this input into strips."""
-    return _strip(x) < x.shape[2]
+    return _rows(x) < x.shape[2]
 
 
-def _part(x: Tensor, top: int, count: int, height: int) -> Tensor:
-    """Return some rows of a tensor, counted at the resolution at which it has ``height``."""
+def _part(x: Tensor, strip: Strip, height: int) -> Tensor:
+    """Return the rows of a strip of a tensor, counted at the resolution at which it has ``height``."""
     scale = x.shape[2] // height
-    return x.narrow(2, top * scale, count * scale)
+    return x.narrow(2, strip.top * scale, strip.count * scale)
 
 
-def _strip(x: Tensor) -> int:
+def _rows(x: Tensor) -> int:
     """Return the rows of a strip; all where none should be cut."""
-    cut = torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
-    if not cut or x.device.type != "cpu" or x.shape[0] > 1:
-        return x.shape[2]
+    if x.shape[0] > 1 or not is_lean(x):
+        return max(x.shape[2], 1)
     rows = max(4, _ELEMENTS * x.shape[2] // max(x.numel(), 1))
-    return rows if _LEAST * rows <= x.shape[2] else x.shape[2]
+    return rows if _LEAST * rows <= x.shape[2] else max(x.shape[2], 1)
