@@ -19,6 +19,7 @@ from triode.container import ImageHead, Tile, TileGrid, tile_grid
 from triode.entropy.tables import Int32Array
 from triode.errors import UnsupportedError
 from triode.models.base import ImageModel
+from triode.models.layers.products import channels_last
 from triode.models.restoration import REACH
 
 Pixels = NDArray[np.uint8]
@@ -119,6 +120,9 @@ def surround(tiles: Mapping[int, DecodedTile], index: int, grid: TileGrid, halo:
     rows = range(max(0, row - 1), min(grid.rows, row + 2))
     columns = range(max(0, column - 1), min(grid.columns, column + 2))
 
+    if len(rows) == len(columns) == 1:
+        return tiles[index].latent, 0, 0
+
     def edge(y: Tensor, offset: int, dim: int) -> Tensor:
         count = min(halo, y.shape[dim])
         return y if offset == 0 else y.narrow(dim, y.shape[dim] - count if offset < 0 else 0, count)
@@ -148,7 +152,7 @@ def synthesise(
     y, above, before = surround(tiles, index, grid, model.synthesis_halo)
     top, left = above * model.stride, before * model.stride
     with torch.autocast("cpu", enabled=False):
-        x = model.synthesis(y.contiguous(memory_format=torch.channels_last), torch.tensor([decoded.point]))
+        x = model.synthesis(channels_last(y), torch.tensor([decoded.point]))
         if model.restoration is not None and decoded.coefficients is not None:
             above, before = min(top, REACH), min(left, REACH)
             x = x[:, :, top - above : top + tile.height + REACH, left - before : left + tile.width + REACH]

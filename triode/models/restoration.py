@@ -49,7 +49,7 @@ _TABLES: Final = 16
 _TIE: Final = 3.0
 """Of the cost that ties coefficients to what is usual, over their bits: samples say less than their number."""
 _RIDGE: Final = 1e-4
-_ABREAST: Final = 4
+_ABREAST: Final = 8
 _STRIP: Final = 64
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from triode.models.layers import products, strips
 from triode.models.layers.blocks import DepthwiseBlock, DepthwiseBlocks, SubpixelUp
-from triode.models.layers.products import is_multiplied, pointwise, positions
+from triode.models.layers.products import channels_last, is_multiplied, pointwise, positions
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +40,19 @@ def test_positions_are_the_same_memory():
     assert x[0, 0, 0, 0] == 5.0
     with pytest.raises(RuntimeError):
         positions(x.contiguous())
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 11, 7), (2, 5, 3, 4), (1, 4, 1, 1), (1, 1, 3, 5)])
+@pytest.mark.parametrize("kind", ["planar", "part", "last already"])
+def test_channels_last(shape, kind):
+    x = torch.randn(shape)
+    if kind == "part":
+        x = x[:, :, : (shape[2] + 1) // 2]
+    elif kind == "last already":
+        x = x.contiguous(memory_format=torch.channels_last)
+    found = channels_last(x)
+    assert torch.equal(found, x)
+    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("why", ["gradients", "autocast", "planar", "double", "small"])

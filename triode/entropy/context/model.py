@@ -213,8 +213,8 @@ class ContextModel(nn.Module):
                 target.copy_(mean)
             part = values[start : start + count].view(inner.shape)
             torch.add(inner, part, out=target[:, :, :rows, :columns])
-            target.clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
             start += count
+        y_hat.clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
 
 
 def _crop(x: Tensor, entry: Entry, valid: tuple[int, int]) -> Tensor:

@@ -46,7 +46,7 @@ def to_fixed(x: Tensor) -> Tensor:
 
 def from_fixed(x: Tensor) -> Tensor:
     """Return Q13.10 integers as float32 values."""
-    return (x * 2.0**-FRACTION_BITS).float()
+    return x.float() * 2.0**-FRACTION_BITS  # 24 bits fit in either type.
 
 
 def saturate(x: Tensor, least: int = -ACTIVATION_MAX) -> Tensor:

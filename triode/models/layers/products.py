@@ -15,16 +15,22 @@ from torch import Tensor, nn
 
 from triode.models.layers.strips import is_lean
 
-__all__ = ["is_multiplied", "pointwise", "positions"]
+__all__ = ["channels_last", "is_multiplied", "pointwise", "positions"]
 
-_ELEMENTS: Final = 1 << 17
-"""Of an input: 512 KB. Where there is less, calls count, of which products need more."""
+_ELEMENTS: Final = 1 << 18
+"""Of an input: 1 MB. Where there is less, calls count, of which products need more."""
 
 
 def is_multiplied(x: Tensor) -> bool:
     """Return whether pointwise layers are products: for large float32, channels last, in inference mode on a CPU."""
     lean = x.dtype == torch.float32 and x.numel() >= _ELEMENTS and is_lean(x)
     return lean and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return (B, C, H, W) laid out channels last; transposing matrices takes a third of the time of PyTorch's copy."""
+    b, c, h, w = x.shape
+    return x.reshape(b, c, h * w).transpose(1, 2).contiguous().view(b, h, w, c).permute(0, 3, 1, 2)
 
 
 def positions(x: Tensor) -> Tensor:
