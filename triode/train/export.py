@@ -28,7 +28,7 @@ _SECONDS = 4
 _Model = ImageModel | AudioModel | VideoModel
 _TRAINERS: Final = tuple(
     f"triode.train.{name}"
-    for name in ("audio", "latents", "perceptual", "symbols", "video", "vq_adversarial", "vq_audio")
+    for name in ("audio", "latents", "perceptual", "symbols", "synthesis", "video", "vq_adversarial", "vq_audio")
 )
 """Modules whose classes checkpoints may name; Lightning refuses classes that have not been imported."""
 
