@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,13 @@ def test_same_symbols(model: ImageLight, size: tuple[int, int], q: int) -> None:
     hyper = SMALL.hyper * -(-size[0] // 4) * -(-size[1] // 4)
     everything = SMALL.latent * size[0] * size[1]
     assert hyper < writer.count <= hyper + everything
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (5, 7), (13, 9)])
+@pytest.mark.parametrize("q", [0, 17, 63])
+def test_same_symbols_of_narrow_networks(size: tuple[int, int], q: int) -> None:
+    config = replace(SMALL, narrow=True)
+    compare(small_model(3, config), config, size, q)
 
 
 def test_the_comparison_reaches_all_kinds_of_symbols(model: ImageLight) -> None:

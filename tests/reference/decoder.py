@@ -20,6 +20,7 @@ Ints = NDArray[np.int64]
 
 FRACTION = 10
 ACTIVATION_MAX = 2**23 - 1
+NARROW_MAX = 2**11 - 1
 SYMBOL_MAX = 2**23 - 1
 PRECISION = 24
 SLOPE = 2**16 // 8
@@ -37,6 +38,7 @@ class Config(Protocol):
 
     latent: int
     hyper: int
+    narrow: bool
     restored: bool
 
 
@@ -152,10 +154,6 @@ def clamp(x: Ints) -> Ints:
     return np.clip(x, -ACTIVATION_MAX, ACTIVATION_MAX)
 
 
-def leaky(x: Ints) -> Ints:
-    return np.where(x < 0, x * SLOPE >> 16, x)
-
-
 def shuffle(x: Ints) -> Ints:
     """Spread groups of four channels over 2x2 positions: (4 C, H, W) to (C, 2 H, 2 W)."""
     c, h, w = x.shape
@@ -171,13 +169,28 @@ class Networks:
     def get(self, name: str) -> Ints:
         return np.asarray(self.state[self.prefix + name]).astype(np.int64)
 
+    def leaky(self, x: Ints) -> Ints:
+        return np.where(x < 0, x * SLOPE >> 16, x)
+
+    def first_gain(self, name: str, x: Ints) -> Ints:
+        """The gain through which activations enter a network."""
+        return self.gain(name, x)
+
+    def inner_bias(self, name: str, x: Ints) -> Ints:
+        """A bias inside of a network."""
+        return self.bias(name, x)
+
+    def limit(self, total: Ints, shift: Ints, *, last: bool) -> Ints:
+        """Make activations of sums; those of the last layer leave the network."""
+        return clamp(total >> shift)
+
     def gain(self, name: str, x: Ints) -> Ints:
         return clamp(x * self.get(name + ".gain")[self.q, :, None, None] >> 16)
 
     def bias(self, name: str, x: Ints) -> Ints:
         return clamp(x + self.get(name + ".bias")[self.q, :, None, None])
 
-    def conv(self, name: str, x: Ints, part: slice = slice(None)) -> Ints:
+    def conv(self, name: str, x: Ints, part: slice = slice(None), *, last: bool = False) -> Ints:
         """Convolve (I, H, W) to (O, H, W), zeros around; `part` takes some of the output channels only."""
         weight, bias, shift = (self.get(f"{name}.{field}")[part] for field in ("weight", "bias", "shift"))
         _, inputs, size, _ = weight.shape
@@ -191,34 +204,52 @@ class Networks:
             else:
                 assert (inputs, len(weight)) == (1, len(x)), "neither dense nor depthwise"
                 total += tap[:, :, None] * view
-        return clamp(total + bias[:, None, None] >> shift[:, None, None])
+        return self.limit(total + bias[:, None, None], shift[:, None, None], last=last)
 
     def features(self, z: Ints) -> Ints:
         """Hyper-synthesis: z (Z, h / 4, w / 4) to features (F, h, w)."""
-        x = self.gain("h_s_exact.gain", clamp(z << FRACTION))
-        x = leaky(self.bias("h_s_exact.bias", self.conv("h_s_exact.stem", x)))
-        x = leaky(shuffle(self.conv("h_s_exact.net.0.0", x)))
+        x = self.first_gain("h_s_exact.gain", clamp(z << FRACTION))
+        x = self.leaky(self.inner_bias("h_s_exact.bias", self.conv("h_s_exact.stem", x)))
+        x = self.leaky(shuffle(self.conv("h_s_exact.net.0.0", x)))
         return shuffle(self.conv("h_s_exact.net.3.0", self.conv("h_s_exact.net.2", x)))
 
     def parameters(self, step: int, y_hat: Ints, features: Ints) -> list[tuple[Ints, Ints]]:
         """Mean and table index (M / 4, h / 2, w / 2) of the four channel groups in one step of the quadtree."""
         if step:
-            x = self.gain("context.exact.normalise", y_hat)
+            x = self.first_gain("context.exact.normalise", y_hat)
             x = self.conv(f"context.exact.spatial.{step - 1}", self.conv(f"context.exact.project.{step - 1}", x))
-            features = features + self.conv(f"context.exact.expand.{step - 1}", leaky(x))
-        x = leaky(self.conv(f"context.exact.fuse.{step}", leaky(features)))
+            features = features + self.conv(f"context.exact.expand.{step - 1}", self.leaky(x))
+        x = self.leaky(self.conv(f"context.exact.fuse.{step}", self.leaky(features)))
         means, indices = [], []
         for g in range(4):
             dy, dx = PHASES[(step + g) % 4]
             block = len(y_hat) // 2  # Mean and index of a quarter of the channels.
             at = (2 * dy + dx) * block
-            out = self.conv(f"context.exact.output.{step}", x[:, dy::2, dx::2], slice(at, at + block))
+            out = self.conv(f"context.exact.output.{step}", x[:, dy::2, dx::2], slice(at, at + block), last=True)
             means.append(out[: block // 2])
             indices.append(out[block // 2 :])
         mean = self.gain("context.exact.mean_gain", np.concatenate(means))
         index = self.bias("context.exact.index_bias", np.concatenate(indices))
         nearest = np.clip(index + (1 << FRACTION - 1) >> FRACTION, 0, SCALES - 1)
         return list(zip(np.split(mean, 4), np.split(nearest, 4), strict=True))
+
+
+class NarrowNetworks(Networks):
+    """Integers of 12 bits, of which 6 are fractional, inside of networks."""
+
+    def leaky(self, x: Ints) -> Ints:
+        return np.where(x < 0, np.rint(x / 8).astype(np.int64), x)
+
+    def first_gain(self, name: str, x: Ints) -> Ints:
+        product = (x * self.get(name + ".gain")[self.q, :, None, None]).astype(np.float64) / 2**20
+        return np.clip(np.rint(product.astype(np.float32)).astype(np.int64), -NARROW_MAX, NARROW_MAX)
+
+    def inner_bias(self, name: str, x: Ints) -> Ints:
+        return np.clip(x + self.get(name + ".bias")[self.q, :, None, None], -NARROW_MAX, NARROW_MAX)
+
+    def limit(self, total: Ints, shift: Ints, *, last: bool) -> Ints:
+        assert np.abs(total).max() < 2**24
+        return clamp(total << 4 >> shift) if last else np.clip(total >> shift, -NARROW_MAX, NARROW_MAX)
 
 
 def decode_unit(
@@ -239,7 +270,7 @@ def decode_unit(
         q: Rate point, 0 to 63.
         prefix: What the names of the entropy model begin with.
     """
-    nets = Networks(state, prefix, q)
+    nets = (NarrowNetworks if config.narrow else Networks)(state, prefix, q)
     z_tables, y_tables = (
         Tables(*(state[f"{prefix}{part}.tables.{field}"] for field in ("masses", "sizes", "offsets")))
         for part in ("prior", "context")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from literature import make_plausible, picture
-from models.tiny import smooth_image, tiny_model
+from models.tiny import TINY, smooth_image, tiny_model
 from torch import Tensor
 
 import triode.entropy.context.model as context_model
@@ -138,6 +139,13 @@ def test_networks_are_floats_again_afterwards() -> None:
     assert list(instance_methods(model)) == []
     with pytest.raises(RuntimeError, match="stop"), integer_networks(model):
         raise RuntimeError("stop")
+    assert list(instance_methods(model)) == []
+
+
+def test_narrow_integers_are_refused() -> None:
+    model = tiny_model(config=replace(TINY, narrow=True))
+    with pytest.raises(ValueError, match="Narrow integers"), integer_networks(model):
+        pass
     assert list(instance_methods(model)) == []
 
 

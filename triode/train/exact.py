@@ -38,8 +38,11 @@ def integer_networks(model: nn.Module) -> Iterator[None]:
         model: Model whose forward pass gets rate points that are whole numbers: integer tables have no others.
 
     Raises:
-        ValueError: If a network has no integer twin, or weights that an export would refuse.
+        ValueError: If a network has no integer twin, weights that an export would refuse, or integers of its own
+            (:mod:`triode.entropy.exact.narrow`), which are not on the grid of the others.
     """
+    if any(hasattr(network, "twins") for network in exact_networks(model)):
+        raise ValueError("Narrow integers have no place in training yet; their export costs next to nothing")
     with ExitStack() as stack:
         for network in exact_networks(model):
             twin = _twin(network)

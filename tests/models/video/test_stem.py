@@ -309,3 +309,8 @@ def test_what_runs_away_is_coded_on_its_own(growth, tmp_path):
     assert kinds == ({INTRA} if growth else {INTER})
     errors = np.abs(VideoCodec(weights).decode(coded.data).y.astype(int) - clip.y).mean((1, 2))
     assert errors.max() < 2 * errors[0] + 1
+
+
+def test_frames_before_are_of_wide_integers():
+    with pytest.raises(ValueError, match=r"image.narrow"):
+        Stem(StemConfig(image=ImageLightConfig(narrow=True)))

@@ -380,3 +380,8 @@ class TestCodec:
         better = np.abs(whole.y.astype(int) - clip.y).mean()
         worse = np.abs(codec.decode(codec.encode(clip, quality=5).data).y.astype(int) - clip.y).mean()
         assert better < worse < 60
+
+
+def test_frames_before_are_of_wide_integers():
+    with pytest.raises(ValueError, match=r"image.narrow"):
+        VideoLight(VideoLightConfig(image=ImageLightConfig(narrow=True)))

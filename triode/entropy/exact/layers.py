@@ -17,7 +17,8 @@ post-training form after He et al., arXiv 2202.07513.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -35,8 +36,6 @@ _WEIGHT_MAX = (1 << 15) - 1
 _SLOPE_BITS = 16
 _MAX_SHIFT = 30
 _GAIN_MAX = 1 << 27
-_SUMMANDS = 4
-_EXACT = float(1 << 53)
 
 
 def to_fixed(x: Tensor) -> Tensor:
@@ -55,8 +54,17 @@ def saturate(x: Tensor, least: int = -ACTIVATION_MAX) -> Tensor:
 
 
 class _ExactWeights(ExactModule):
-    """Integer weights (O, I/groups, kh, kw), bias and shift, with the bound check that makes float64 exact."""
+    """Integer weights (O, I/groups, kh, kw), bias and shift, with the bound check that makes floats exact."""
 
+    fraction_bits = FRACTION_BITS
+    """Of the inputs."""
+    largest = ACTIVATION_MAX
+    """Input, of which as many as ``summands`` may have been added."""
+    summands = 4
+    digits = 53
+    """Of the floats that sums are made in."""
+    nearest = 0.5
+    """Of a unit of the output, in units of the input: what lets the floor round to nearest."""
     weight: Tensor
     bias: Tensor
     shift: Tensor
@@ -70,29 +78,37 @@ class _ExactWeights(ExactModule):
         peak = w.reshape(out, -1).abs().amax(1).clamp_min(1e-12)
         # From the exponent, as a library's logarithm may differ between machines.
         shift = (torch.frexp(_WEIGHT_MAX / peak).exponent.long() - 1).clamp_(1, _MAX_SHIFT)
-        scale = torch.bitwise_left_shift(torch.ones_like(shift), shift).double()
-        quantised = torch.round(w * scale.view(-1, *([1] * (w.dim() - 1)))).clamp_(-_WEIGHT_MAX, _WEIGHT_MAX)
         b = torch.zeros(out, dtype=torch.float64) if bias is None else bias.detach().double()
-        b = torch.round(b * scale * (1 << FRACTION_BITS)) + scale / 2
-        if not bool((b.abs() < _EXACT).all()):
-            raise ValueError("Biases must be finite, and small enough for sums below 2**53")
+        if not bool(b.isfinite().all()):
+            raise ValueError("Biases must be finite, and small enough for exact sums")
+        shift, quantised, b = self._quantised(w, b, shift)
         self.register_buffer("weight", quantised.to(torch.int16))
         self.register_buffer("bias", b.to(torch.int64))
         self.register_buffer("shift", shift.to(torch.int8))
         self._ready: tuple[Tensor, Tensor, Tensor] | None = None
         self.check()
 
+    def _quantised(self, w: Tensor, b: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return shifts, weights and biases as integers, (O,), (O, ...) and (O,)."""
+        scale = torch.bitwise_left_shift(torch.ones_like(shift), shift).double()
+        quantised = torch.round(w * scale.view(-1, *([1] * (w.dim() - 1)))).clamp_(-_WEIGHT_MAX, _WEIGHT_MAX)
+        return shift, quantised, torch.round(b * scale * (1 << self.fraction_bits)) + (scale * self.nearest).floor()
+
+    def bound(self, w: Tensor, b: Tensor) -> Tensor:
+        """Return what sums (O,) of these weights (O, ...) and biases (O,) cannot exceed in magnitude."""
+        return w.reshape(len(w), -1).abs().sum(1) * (self.summands * self.largest) + b.abs()
+
     def check(self) -> None:
-        """Check that no partial sum can leave the exact range of float64.
+        """Check that no partial sum can leave the range in which floats are exact.
 
         Raises:
-            ValueError: If a channel's ``L1(W) * max|x| + |B|`` reaches 2**53, where ``x`` may be a sum of four
+            ValueError: If a channel's ``L1(W) * max|x| + |B|`` reaches it, where ``x`` may be a sum of several
                 activations, or if a shift is out of range.
         """
-        w = self.weight.double().reshape(self.weight.shape[0], -1)
-        bound = w.abs().sum(1) * (_SUMMANDS * ACTIVATION_MAX) + self.bias.double().abs()
-        if not bool((bound < _EXACT).all()):
-            raise ValueError(f"An integer layer may reach 2**{float(bound.max().log2()):.1f}; it must stay below 2**53")
+        bound = self.bound(self.weight.double(), self.bias.double())
+        if not bool((bound < 2.0**self.digits).all()):
+            most = float(bound.max().log2())
+            raise ValueError(f"An integer layer may reach 2**{most:.1f}; it must stay below 2**{self.digits}")
         if int(self.shift.min()) < 1 or int(self.shift.max()) > _MAX_SHIFT:
             raise ValueError(f"Shifts must be in [1, {_MAX_SHIFT}]")
 
@@ -156,7 +172,7 @@ class ExactConv2d(_ExactWeights):
                 dy, dx = divmod(k, kw)
                 view = padded[:, :, dy : dy + (oh - 1) * sh + 1 : sh, dx : dx + (ow - 1) * sw + 1 : sw]
                 acc.addcmul_(view, weight[:, k].view(1, -1, 1, 1))
-            return saturate(acc.floor_(), self.least)
+            return self.limited(acc)
         columns = x.reshape(b, channels, -1) if self._pointwise else F.unfold(x, self.kernel, 1, (ph, pw), self.stride)
         groups = self.groups
         if groups > 1:
@@ -166,7 +182,11 @@ class ExactConv2d(_ExactWeights):
             acc = torch.baddbmm(start, own, columns).reshape(b, -1, oh * ow)
         else:
             acc = torch.baddbmm(bias.expand(b, -1, oh * ow), weight.expand(b, -1, -1), columns)
-        return saturate(acc.floor_(), self.least).reshape(b, -1, oh, ow)
+        return self.limited(acc).reshape(b, -1, oh, ow)
+
+    def limited(self, acc: Tensor) -> Tensor:
+        """Return sums as activations, in place."""
+        return saturate(acc.floor_(), self.least)
 
     @property
     def _pointwise(self) -> bool:
@@ -278,7 +298,7 @@ class ExactRateBias(ExactRows):
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         """Add the bias of the integer rate points ``q`` (B,) to ``x`` (B, C, H, W)."""
-        return saturate(x + self.ready()[q.long()])
+        return saturate(x.double() + self.ready()[q.long()])
 
 
 class ExactRateGain(ExactRows):
@@ -320,7 +340,7 @@ class ExactRateGain(ExactRows):
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         """Scale ``x`` (B, C, H, W), Q13.10, by the gains of the integer rate points ``q`` (B,)."""
-        return saturate((x * self.ready()[q.long()]).floor_())
+        return saturate((x.double() * self.ready()[q.long()]).floor_())
 
 
 _TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
@@ -336,6 +356,11 @@ _TWINS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 }
 
 
+def registered_twins() -> Twins:
+    """Return what builds the integer twins of leaf layers, by class of the float layer."""
+    return MappingProxyType(_TWINS)
+
+
 def register_twin(source: type[nn.Module], twin: Callable[[Any], nn.Module]) -> None:
     """Name the integer twin of a leaf layer.
 
@@ -346,7 +371,10 @@ def register_twin(source: type[nn.Module], twin: Callable[[Any], nn.Module]) -> 
     _TWINS[source] = twin
 
 
-def exact_twin(module: nn.Module) -> nn.Module:
+Twins = Mapping[type[nn.Module], Callable[[Any], nn.Module]]
+
+
+def exact_twin(module: nn.Module, twins: Twins | None = None) -> nn.Module:
     """Build the integer twin of a float network.
 
     The copy has the same structure and forward code; its leaf layers are replaced by their integer twins. It takes and
@@ -355,6 +383,7 @@ def exact_twin(module: nn.Module) -> nn.Module:
     Args:
         module: Network of registered leaf layers and of containers whose forward only adds, concatenates, slices and
             permutes.
+        twins: What builds the twins of leaf layers; by default the module's own ``twins``, or those registered.
 
     Returns:
         The twin, in evaluation mode, without gradients.
@@ -362,9 +391,10 @@ def exact_twin(module: nn.Module) -> nn.Module:
     Raises:
         ValueError: If a leaf has no integer twin.
     """
+    twins = getattr(module, "twins", _TWINS) if twins is None else twins
     for kind in type(module).__mro__:
-        if kind in _TWINS:
-            return _TWINS[kind](module)
+        if kind in twins:
+            return twins[kind](module)
     children = dict(module.named_children())
     container = children or isinstance(module, nn.ModuleList)  # a list may be empty, where a network leaves a part out
     if not container or any(True for _ in module.parameters(recurse=False)):
@@ -373,5 +403,5 @@ def exact_twin(module: nn.Module) -> nn.Module:
     nn.Module.__init__(twin)
     twin.__dict__.update({k: v for k, v in module.__dict__.items() if k not in twin.__dict__})
     for name, child in children.items():
-        twin.add_module(name, exact_twin(child))
+        twin.add_module(name, exact_twin(child, twins))
     return twin.eval().requires_grad_(False)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from triode.entropy.coder import SymbolReader, SymbolWriter
 from triode.entropy.context.model import ContextModel
 from triode.entropy.context.schedule import QUAD_PHASES, quadtree
+from triode.entropy.exact.narrow import FirstRateGain, InnerRateBias, OutputConv2d, narrow_twins
 from triode.entropy.factorized import FactorizedPrior
 from triode.entropy.gaussian import SCALE_COUNT, SCALE_MAX, SCALE_MIN
 from triode.entropy.hyperprior import Hyperprior
@@ -28,8 +29,8 @@ from triode.models.base import ImageModel, Output
 from triode.models.layers.blocks import DepthwiseBlocks, SubpixelDown, SubpixelUp, added
 from triode.models.layers.pca import principal_components
 from triode.models.layers.precision import full_precision
-from triode.models.layers.products import pointwise
-from triode.models.layers.strips import by_rows
+from triode.models.layers.products import is_multiplied, pointwise
+from triode.models.layers.strips import by_rows, strips
 from triode.models.registry import register_model
 from triode.models.restoration import Restoration
 
@@ -50,9 +51,11 @@ class ImageLightConfig:
         encoder_coarse: See above.
         decoder_fine: Blocks of the synthesis at 1/8; ``*_coarse`` at 1/16.
         decoder_coarse: See above.
+        decoder_int8: Whether most products of the synthesis are in 8 bits, see :mod:`triode.models.layers.int8`.
         context: Channels of the spatial context; 0 codes every step from the hyperprior alone.
         features: Channels of the hyper-decoder's features.
         parameters: Hidden channels of the parameter network.
+        narrow: Whether the entropy networks are integers of 12 bits, see :mod:`triode.entropy.exact.narrow`.
         gated: Whether the blocks of analysis and synthesis have a gated part.
         anchors: Learned rate points.
         lambda_min: Weight of the distortion at rate point 0 (lambda * 255**2 * MSE + bits per pixel).
@@ -68,9 +71,11 @@ class ImageLightConfig:
     encoder_coarse: int = 3
     decoder_fine: int = 3
     decoder_coarse: int = 2
+    decoder_int8: bool = False
     context: int = 96
     features: int = 192
     parameters: int = 128
+    narrow: bool = False
     gated: bool = True
     anchors: int = 8
     lambda_min: float = 0.0007
@@ -78,8 +83,8 @@ class ImageLightConfig:
     restored: bool = False
 
 
-def _blocks(channels: int, count: int, c: ImageLightConfig) -> nn.Module:
-    return DepthwiseBlocks(channels, count, gated=c.gated)
+def _blocks(channels: int, count: int, c: ImageLightConfig, int8: int | None = None) -> nn.Module:
+    return DepthwiseBlocks(channels, count, gated=c.gated, int8=int8)
 
 
 class _Analysis(nn.Module):
@@ -105,25 +110,33 @@ class _Analysis(nn.Module):
 
 
 class _Synthesis(nn.Module):
-    """g_s: latent (B, M, h, w), gain taken out, to pixels (B, 3, 16h, 16w) around zero."""
+    """g_s: latent (B, M, h, w), gain taken out, to pixels (B, 3, 16h, 16w) around a level."""
 
     def __init__(self, c: ImageLightConfig) -> None:
         super().__init__()
         self.linear = SubpixelUp(c.latent, 3, 16, planar=True)
         self.head = nn.Conv2d(c.latent, c.coarse, 1)
         self.head_gain = RateGain(c.coarse, c.anchors)
-        self.coarse = _blocks(c.coarse, c.decoder_coarse, c)
+        # What the first block sees would lose most by it.
+        self.coarse = _blocks(c.coarse, c.decoder_coarse, c, 1 if c.decoder_int8 else None)
         self.up = SubpixelUp(c.coarse, c.fine, 2)
         self.up_gain = RateGain(c.fine, c.anchors)
-        self.fine = _blocks(c.fine, c.decoder_fine, c)
+        self.fine = _blocks(c.fine, c.decoder_fine, c, 0 if c.decoder_int8 else None)
         self.tail = SubpixelUp(c.fine, 3, 8, planar=True)
         for parameter in self.tail.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, y: Tensor, q: Tensor) -> Tensor:
+    def forward(self, y: Tensor, q: Tensor, level: float = 0.0) -> Tensor:
         t = self.coarse(by_rows(lambda _, y: self.head_gain(pointwise(self.head, y), q), y))
         t = self.fine(by_rows(lambda _, t: self.up_gain(self.up(t), q), t))
-        return by_rows(lambda _, y, t: added(full_precision(self.linear, y), self.tail(t).float()), y, t)
+        if not is_multiplied(y):
+            return added(full_precision(self.linear, y), self.tail(t).float()).add_(level)
+        x = torch.empty(len(y), 3, 16 * y.shape[2], 16 * y.shape[3])
+        for strip in strips(y):
+            out = strip.part(x, 16)
+            self.linear.add_to(out, strip.part(y), level)
+            self.tail.add_to(out, strip.part(t, 2))
+        return x
 
 
 class _HyperAnalysis(nn.Module):
@@ -151,9 +164,11 @@ class _HyperSynthesis(nn.Module):
 
     def __init__(self, c: ImageLightConfig) -> None:
         super().__init__()
-        self.gain = RateGain(c.hyper, c.anchors)
+        if c.narrow:
+            self.twins = narrow_twins()
+        self.gain = FirstRateGain(c.hyper, c.anchors)
         self.stem = nn.Conv2d(c.hyper, c.parameters, 3, padding=1)
-        self.bias = RateBias(c.parameters, c.anchors)
+        self.bias = InnerRateBias(c.parameters, c.anchors)
         self.act = nn.LeakyReLU(_SLOPE)
         self.net = nn.Sequential(
             SubpixelUp(c.parameters, c.parameters),
@@ -179,16 +194,18 @@ class QuadtreeParameters(nn.Module):
 
     def __init__(self, c: ImageLightConfig) -> None:
         super().__init__()
+        if c.narrow:
+            self.twins = narrow_twins()
         self.schedule = quadtree(c.latent)
         self.group = c.latent // 4
-        self.normalise = RateGain(c.latent, c.anchors)
+        self.normalise = FirstRateGain(c.latent, c.anchors)
         n = c.context
         seeing = range(3 if n else 0)
         self.project = nn.ModuleList(nn.Conv2d(c.latent, n, 1) for _ in seeing)
         self.spatial = nn.ModuleList(nn.Conv2d(n, n, 3, padding=1, groups=n) for _ in seeing)
         self.expand = nn.ModuleList(nn.Conv2d(n, c.features, 1) for _ in seeing)
         self.fuse = nn.ModuleList(nn.Conv2d(c.features, c.parameters, 1) for _ in range(4))
-        self.output = nn.ModuleList(nn.Conv2d(4 * c.parameters, 4 * 2 * self.group, 1, groups=4) for _ in range(4))
+        self.output = nn.ModuleList(OutputConv2d(4 * c.parameters, 4 * 2 * self.group, 1, groups=4) for _ in range(4))
         self.act = nn.LeakyReLU(_SLOPE)
         self.mean_gain = RateGain(c.latent, c.anchors)
         self.index_bias = RateBias(c.latent, c.anchors)
@@ -265,7 +282,7 @@ class ImageLight(ImageModel):
         self.gain = RateGain(c.latent, c.anchors, gain)
         self.inverse_gain = RateGain(c.latent, c.anchors, 1 / gain)
         parameters = QuadtreeParameters(c)
-        parameters.normalise = RateGain(c.latent, c.anchors, 1 / gain)
+        parameters.normalise = FirstRateGain(c.latent, c.anchors, 1 / gain)
         parameters.mean_gain = RateGain(c.latent, c.anchors, gain)
         with torch.no_grad():
             parameters.index_bias.bias.copy_((gain.log() / _STEP)[:, None].expand(-1, c.latent))
@@ -364,7 +381,7 @@ class ImageLight(ImageModel):
 
     def synthesis(self, y: Tensor, q: Tensor) -> Tensor:
         """Return pixels (B, 3, 16h, 16w), unclamped, of a dequantised latent (B, M, h, w)."""
-        x: Tensor = self.g_s(y, q).add_(0.5)
+        x: Tensor = self.g_s(y, q, 0.5)
         return x
 
     def export(self) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from triode.models.layers.products import is_multiplied, pointwise, positions
-from triode.models.layers.strips import is_cut, strips
+from triode.models.layers.int8 import Int8Conv2d
+from triode.models.layers.products import add_product, is_multiplied, pointwise, positions, product, weights
+from triode.models.layers.strips import Strip, strips
 
 _SLOPE = 0.125
 
@@ -23,6 +25,10 @@ def added(out: Tensor, x: Tensor) -> Tensor:
     return out.add_(x) if same else out + x
 
 
+def _pointwise(in_channels: int, out_channels: int, int8: bool) -> nn.Conv2d:
+    return Int8Conv2d(in_channels, out_channels) if int8 else nn.Conv2d(in_channels, out_channels, 1)
+
+
 class DepthwiseBlock(nn.Module):
     """Residual block: pointwise, depthwise, pointwise; then a gated pointwise feed-forward part.
 
@@ -34,30 +40,34 @@ class DepthwiseBlock(nn.Module):
         channels: Channels C.
         kernel: Rows and columns of the depthwise filter, odd.
         gated: Whether there is a feed-forward part.
+        int8: Whether W1 to W3 are multiplied in 8 bits (:class:`~triode.models.layers.int8.Int8Conv2d`). What W4 sees,
+            a product, has tails too long for that; it has no bias then.
     """
 
-    def __init__(self, channels: int, kernel: tuple[int, int] = (3, 3), *, gated: bool = True) -> None:
+    def __init__(
+        self, channels: int, kernel: tuple[int, int] = (3, 3), *, gated: bool = True, int8: bool = False
+    ) -> None:
         super().__init__()
         self.gated = gated
-        self.expand = nn.Conv2d(channels, channels, 1)
+        self.expand = _pointwise(channels, channels, int8)
         padding = (kernel[0] // 2, kernel[1] // 2)
         self.spatial = nn.Conv2d(channels, channels, kernel, padding=padding, groups=channels)
-        self.project = nn.Conv2d(channels, channels, 1)
+        self.project = _pointwise(channels, channels, int8)
         ends = [self.project]
         if gated:
-            self.gate = nn.Conv2d(channels, 2 * channels, 1)
-            self.merge = nn.Conv2d(channels, channels, 1)
+            self.gate = _pointwise(channels, 2 * channels, int8)
+            # In 8 bits the gate should see what products leave, which a bias behind it would have to be added to.
+            self.merge = nn.Conv2d(channels, channels, 1, bias=not int8)
             ends.append(self.merge)
-        for last in ends:
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        for parameter in (p for last in ends for p in last.parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Map (B, C, H, W) to the same shape.
 
         Args:
             x: Input.
-            out: Memory for the output where layers are products (:func:`is_multiplied`); not that of the input.
+            out: Memory for the output where layers are products (:func:`is_multiplied`); may be that of the input.
         """
         if is_multiplied(x):
             return self._multiplied(x, torch.empty_like(x) if out is None else out)
@@ -72,44 +82,67 @@ class DepthwiseBlock(nn.Module):
     def _multiplied(self, x: Tensor, out: Tensor) -> Tensor:
         """Write to ``out`` what the layers give, strip by strip; products add to what is there."""
         bias = cast(Tensor, self.project.bias)
-        gates: list[tuple[Tensor, Tensor]] = []
-        if self.gated:
+        shift = cast(Tensor, self.gate.bias) if self.gated else bias
+        if self.gated and self.merge.bias is not None:
             # Both branches' biases are added at once; the gate, which looks on in between, takes its own for that.
-            weight, last = self.gate.weight.flatten(1), cast(Tensor, self.merge.bias)
-            shift = cast(Tensor, self.gate.bias) - weight @ last
-            gates, bias = list(zip(weight.chunk(2), shift.chunk(2), strict=True)), bias + last
-        for strip in strips(x, self.spatial.kernel_size[0] // 2):
-            hidden = F.leaky_relu(pointwise(self.expand, x[:, :, strip.around]), _SLOPE, inplace=True)
-            filtered = self.spatial(hidden)[:, :, strip.own]
+            bias, shift = bias + self.merge.bias, shift - weights(self.gate) @ self.merge.bias
+        for strip, hidden in self._hidden(x):
+            filtered = positions(self.spatial(hidden)[:, :, strip.own])
             y = positions(out[:, :, strip.rows])
-            torch.add(positions(x[:, :, strip.rows]), bias, out=y)
-            y.addmm_(positions(filtered), self.project.weight.flatten(1).t())
+            add_product(self.project, filtered, bias, positions(x[:, :, strip.rows]), out=y)
             if self.gated:
-                a, b = (F.linear(y, *half) for half in gates)
-                y.addmm_(b.relu_().mul_(a), self.merge.weight.flatten(1).t())
+                a, b = product(self.gate, y, shift).chunk(2, 1)
+                y.addmm_(b.relu_().mul_(a), weights(self.merge).t())
         return out
+
+    def _hidden(self, x: Tensor) -> Iterator[tuple[Strip, Tensor]]:
+        """Yield strips, and what the depthwise filter sees around each: rows that two strips share are kept.
+
+        What is seen of ``x`` lies below the strips that were yielded before: those may be written to.
+        """
+        reach, done, held = self.spatial.kernel_size[0] // 2, 0, 0
+        hidden: Tensor | None = None
+        for strip in strips(x, reach):
+            around = strip.around
+            kept, rows = max(0, done - around.start), around.stop - around.start
+            if hidden is None:  # Only the first strip has nothing above it.
+                shape = (x.shape[0], x.shape[1], min(rows + reach, x.shape[2]), x.shape[3])
+                hidden = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+            hidden[:, :, :kept] = hidden[:, :, held - kept : held].clone()
+            fresh = hidden[:, :, kept:rows]
+            expanded = product(self.expand, positions(x[:, :, done : around.stop]), self.expand.bias)
+            torch.ops.aten.leaky_relu.out(expanded, _SLOPE, out=positions(fresh))
+            done, held = around.stop, rows
+            yield strip, hidden[:, :, :rows]
 
 
 class DepthwiseBlocks(nn.Sequential):
-    """Blocks one after the other, whose outputs take turns in the same memory where nothing is learnt.
+    """Blocks one after the other, all but the first in the memory of its output where nothing is learnt.
 
     Args:
         channels: Channels C.
         count: How many.
         kernel: Rows and columns of the depthwise filters, odd.
         gated: Whether there are feed-forward parts.
+        int8: From which block on most products are in 8 bits; None for nowhere.
     """
 
-    def __init__(self, channels: int, count: int, kernel: tuple[int, int] = (3, 3), *, gated: bool = True) -> None:
-        super().__init__(*(DepthwiseBlock(channels, kernel, gated=gated) for _ in range(count)))
+    def __init__(
+        self,
+        channels: int,
+        count: int,
+        kernel: tuple[int, int] = (3, 3),
+        *,
+        gated: bool = True,
+        int8: int | None = None,
+    ) -> None:
+        first = count if int8 is None else int8
+        super().__init__(*(DepthwiseBlock(channels, kernel, gated=gated, int8=k >= first) for k in range(count)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
-        spare: Tensor | None = None
         for number, block in enumerate(self):
-            before, x = x, block(x, spare)
-            # What came in is not ours to write to; what no strips are cut of is of use to others.
-            spare = before if number and is_cut(x) else None
+            x = block(x, x if number else None)  # What came in is not ours to write to.
         return x
 
 
@@ -141,6 +174,24 @@ class SubpixelUp(nn.Sequential):
         """See the class."""
         out: Tensor = self[1](pointwise(self[0], x))
         return out
+
+    def add_to(self, out: Tensor, x: Tensor, level: float | None = None) -> None:
+        """Add what comes of an input to memory, (B, O, fH, fW); or write it there, plus a level.
+
+        Args:
+            out: Where to; its type is float32.
+            x: (B, I, H, W), for which layers are products (:func:`is_multiplied`).
+            level: When given, what is in ``out`` does not count.
+        """
+        b, _, h, w = x.shape
+        conv, f = cast(nn.Conv2d, self[0]), cast(nn.PixelShuffle, self[1]).upscale_factor
+        made = product(conv, positions(x), cast(Tensor, conv.bias) + (level or 0.0))
+        spread = made.view(b, h, w, -1, f, f).permute(0, 3, 1, 4, 2, 5)
+        squares = out.unflatten(3, (w, f)).unflatten(2, (h, f))  # type: ignore[no-untyped-call]
+        if level is None:
+            squares.add_(spread)
+        else:
+            squares.copy_(spread)
 
 
 class SubpixelDown(nn.Sequential):

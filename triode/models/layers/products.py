@@ -7,15 +7,16 @@ memory for them. With two threads such a product is also quicker than the convol
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from triode.models.layers.int8 import Int8Conv2d
 from triode.models.layers.strips import is_lean
 
-__all__ = ["channels_last", "is_multiplied", "pointwise", "positions"]
+__all__ = ["add_product", "channels_last", "is_multiplied", "pointwise", "positions", "product", "weights"]
 
 _ELEMENTS: Final = 1 << 18
 """Of an input: 1 MB. Where there is less, calls count, of which products need more."""
@@ -42,10 +43,33 @@ def positions(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
 
 
+def weights(layer: nn.Module) -> Tensor:
+    """Return the weights of a pointwise convolution as (O, I)."""
+    return cast(nn.Conv2d, layer).weight.flatten(1)
+
+
+def product(layer: nn.Module, rows: Tensor, bias: Tensor | None) -> Tensor:
+    """Return positions (N, I) times the weights of a pointwise convolution plus a bias (O,), (N, O)."""
+    if isinstance(layer, Int8Conv2d):
+        return layer.product(rows, bias)
+    return F.linear(rows, weights(layer), bias)
+
+
+def add_product(layer: nn.Module, rows: Tensor, bias: Tensor, start: Tensor, out: Tensor) -> None:
+    """Write ``start`` (N, O), a bias (O,) and the product of positions (N, I) to ``out``, which may be ``start``."""
+    if not isinstance(layer, Int8Conv2d):
+        torch.add(start, bias, out=out)
+        out.addmm_(rows, weights(layer).t())
+        return
+    if start.data_ptr() != out.data_ptr():
+        out.copy_(start)
+    layer.product(rows, bias, out)
+
+
 def pointwise(layer: nn.Module, x: Tensor) -> Tensor:
     """Run a pointwise layer on (B, C, H, W), as a product where it is a convolution and the input allows it."""
-    if type(layer) is not nn.Conv2d or not is_multiplied(x):
+    if type(layer) not in (nn.Conv2d, Int8Conv2d) or not is_multiplied(x):
         out: Tensor = layer(x)
         return out
-    out = F.linear(positions(x), layer.weight.flatten(1), layer.bias)
+    out = product(layer, positions(x), cast(nn.Conv2d, layer).bias)
     return out.view(x.shape[0], *x.shape[2:], -1).permute(0, 3, 1, 2)

@@ -59,6 +59,10 @@ class Strip:
         """Rows of the strip among those that are looked at."""
         return slice(self.above, self.above + self.count)
 
+    def part(self, x: Tensor, scale: int = 1) -> Tensor:
+        """Return its rows of a tensor (B, ., k H, .) at so many times the resolution that they are counted at."""
+        return x.narrow(2, self.top * scale, self.count * scale)
+
 
 def strips(x: Tensor, reach: int = 0) -> Iterator[Strip]:
     """Cut (B, C, H, W) into strips; into one where :func:`is_cut` says no.
@@ -95,13 +99,13 @@ def by_rows(layers: RowLayers, x: Tensor, *more: Tensor, reach: int = 0) -> Tens
         return layers(slice(None), x, *more)
     out: Tensor | None = None
     for strip in strips(x, reach):
-        y = layers(strip.own, x[:, :, strip.around], *(_part(m, strip, height) for m in more))
+        y = layers(strip.own, x[:, :, strip.around], *(strip.part(m, m.shape[2] // height) for m in more))
         if out is None:
             last = y.is_contiguous(memory_format=torch.channels_last) and not y.is_contiguous()
             shape = (*y.shape[:2], y.shape[2] // strip.count * height, y.shape[3])
             kept = torch.channels_last if last else torch.contiguous_format
             out = torch.empty(shape, dtype=y.dtype, memory_format=kept)
-        _part(out, strip, height).copy_(y)
+        strip.part(out, out.shape[2] // height).copy_(y)
     return x if out is None else out
 
 
@@ -113,12 +117,6 @@ def is_lean(x: Tensor) -> bool:
 def is_cut(x: Tensor) -> bool:
     """Return whether :func:`by_rows` cuts this input into strips."""
     return _rows(x) < x.shape[2]
-
-
-def _part(x: Tensor, strip: Strip, height: int) -> Tensor:
-    """Return the rows of a strip of a tensor, counted at the resolution at which it has ``height``."""
-    scale = x.shape[2] // height
-    return x.narrow(2, strip.top * scale, strip.count * scale)
 
 
 def _rows(x: Tensor) -> int:

@@ -151,6 +151,8 @@ class Stem(VideoModel):
         c = self.config = config or StemConfig()
         if not c.image.context:
             raise ValueError("Argument `image.context` must be at least 1, but got 0")
+        if c.image.narrow:
+            raise ValueError("Argument `image.narrow` must be False: latents of frames before are Q13.10")
         self.image = ImageLight(c.image).eval().requires_grad_(False)
         inner = copy.deepcopy(self.image.entropy).requires_grad_(True)
         parameters = cast(QuadtreeParameters, inner.context.parameter_net)

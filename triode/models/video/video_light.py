@@ -114,6 +114,8 @@ class VideoLight(VideoModel):
     def __init__(self, config: VideoLightConfig | None = None) -> None:
         super().__init__()
         c = self.config = config or VideoLightConfig()
+        if c.image.narrow:
+            raise ValueError("Argument `image.narrow` must be False: latents of frames before are Q13.10")
         self.image = ImageLight(c.image).eval().requires_grad_(False)
         q = torch.linspace(0, RATE_POINTS - 1, c.anchors)
         # Half a step's square error is worth its bits: 1.5 values a pixel in place of the three of image-light.
