@@ -4,8 +4,9 @@
 
 Looks at what the pointwise layers of the synthesis see of photos (the middle 768 x 512 of one in so many; those held
 back from training left out) at the middle of each group of rate points. Channels are then scaled so that all have the
-same root mean square where 8 bits are taken of them, and each layer gets a limit at so many times that. Before they
-are rounded, networks compute what they did.
+same root mean square where 8 bits are taken of them, and each layer gets a limit at so many times that. Biases of the
+last layers of blocks go to where blocks in 8 bits have them. Before they are rounded, networks compute what they did.
+Entropy networks become narrow (:mod:`triode.entropy.exact.narrow`), which takes no preparation.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from fit_statistics import middle
 from torch import Tensor, nn
 
-from tools.fit_statistics import middle
 from triode.models.image.image_light import ImageLight
 from triode.models.layers.blocks import DepthwiseBlock
 from triode.models.registry import create_model
@@ -30,7 +31,7 @@ from triode.train.symbols import chosen_latent
 
 _POINTS = [8 * group + 4 for group in range(8)]
 _STREAM = 7.0
-_HIDDEN = 9.0
+_HIDDEN = {"coarse": 9.0, "fine": 13.0}
 """Limits over root mean squares: of what runs along the blocks, and of what is inside of them."""
 _LEAST = 1e-2
 """Root mean square of a channel over that of all; those below are all but dead."""
@@ -74,7 +75,7 @@ def equalise(model: ImageLight, seen: dict[str, Tensor]) -> dict[str, float]:
     limits: dict[str, float] = {}
     synthesis = model.g_s
     up = cast(nn.Conv2d, synthesis.up[0])
-    for name, after in (("coarse", [up]), ("fine", [cast(nn.Conv2d, synthesis.tail[0])])):
+    for name, after in (("coarse", up), ("fine", synthesis.tail[0])):
         blocks = [(f"{name}.{k}", cast(DepthwiseBlock, b)) for k, b in enumerate(synthesis.get_submodule(name))]  # type: ignore[arg-type]
         for prefix, block in blocks:
             square = seen[f"{prefix}.project"]
@@ -82,9 +83,8 @@ def equalise(model: ImageLight, seen: dict[str, Tensor]) -> dict[str, float]:
             shape = (square.sqrt() / scale).clamp_min(_LEAST).float()
             scale_outputs(block.spatial, 1 / shape)
             scale_inputs(block.project, shape)
-            limits[f"{prefix}.project"] = _HIDDEN * float(scale)
+            limits[f"{prefix}.project"] = _HIDDEN[name] * float(scale)
         sites = [f"{prefix}.{layer}" for prefix, _ in blocks for layer in ("expand", "gate")]
-        sites += ["up.0"] if name == "coarse" else []
         # What runs along the blocks has one scale a channel, and grows from block to block: limits make up for that.
         shape = torch.stack([seen[s] / seen[s].mean() for s in sites]).mean(0).sqrt().float()
         if name == "coarse":
@@ -96,10 +96,17 @@ def equalise(model: ImageLight, seen: dict[str, Tensor]) -> dict[str, float]:
             scale_outputs(block.merge, 1 / shape)
             scale_inputs(block.expand, shape)
             scale_inputs(block.gate, shape)
-        for layer in after:
-            scale_inputs(layer, shape)
+        scale_inputs(after, shape)
         limits |= {s: _STREAM * float((seen[s].float() / shape.square()).mean().sqrt()) for s in sites}
     return limits
+
+
+def move_bias(block: DepthwiseBlock) -> None:
+    """Add the bias of a block's last layer where the gate sees it, and take it off what the gate makes of it."""
+    last = cast(Tensor, block.merge.bias)
+    cast(Tensor, block.project.bias).add_(last)
+    cast(Tensor, block.gate.bias).sub_(block.gate.weight.flatten(1) @ last)
+    last.zero_()
 
 
 @torch.no_grad()
@@ -121,14 +128,19 @@ def main() -> None:
     load_float_state(model, state)
     model.eval()
     limits = equalise(model, mean_squares(model, photos))
-    config = {**facts.config, "decoder_int8": True}
+    config = {**facts.config, "decoder_int8": True, "narrow": True}
     rounded = cast(ImageLight, create_model(facts.model, **config))
-    state = {**float_state(rounded), **float_state(model)}
+    for name, block in rounded.g_s.named_modules():
+        if isinstance(block, DepthwiseBlock) and block.merge.bias is None:
+            move_bias(cast(DepthwiseBlock, model.g_s.get_submodule(name)))
+    wanted, state = float_state(rounded), float_state(model)
     state |= {f"g_s.{name}.limit": torch.tensor(limit) for name, limit in limits.items()}
+    state = {name: state[name] for name in wanted}
     load_float_state(rounded, state)
     save_small_checkpoint(a.output, state, replace(facts, config=config))
-    for name, limit in limits.items():
-        print(f"{name}: {limit:.3f}")
+    for name in wanted:
+        if name.endswith(".limit"):
+            print(f"{name}: {float(state[name]):.3f}")
 
 
 if __name__ == "__main__":
