@@ -33,6 +33,8 @@ _POINTS = [8 * group + 4 for group in range(8)]
 _STREAM = 7.0
 _HIDDEN = {"coarse": 9.0, "fine": 13.0}
 """Limits over root mean squares: of what runs along the blocks, and of what is inside of them."""
+_GATED = 27.0
+"""The same of products, whose tails are long."""
 _LEAST = 1e-2
 """Root mean square of a channel over that of all; those below are all but dead."""
 
@@ -84,6 +86,13 @@ def equalise(model: ImageLight, seen: dict[str, Tensor]) -> dict[str, float]:
             scale_outputs(block.spatial, 1 / shape)
             scale_inputs(block.project, shape)
             limits[f"{prefix}.project"] = _HIDDEN[name] * float(scale)
+            square = seen[f"{prefix}.merge"]
+            scale = square.mean().sqrt()
+            shape = (square.sqrt() / scale).clamp_min(_LEAST).float()
+            # The half of the gate that is no switch.
+            scale_outputs(block.gate, torch.cat([1 / shape, torch.ones_like(shape)]))
+            scale_inputs(block.merge, shape)
+            limits[f"{prefix}.merge"] = _GATED * float(scale)
         sites = [f"{prefix}.{layer}" for prefix, _ in blocks for layer in ("expand", "gate")]
         # What runs along the blocks has one scale a channel, and grows from block to block: limits make up for that.
         shape = torch.stack([seen[s] / seen[s].mean() for s in sites]).mean(0).sqrt().float()

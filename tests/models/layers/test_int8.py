@@ -127,22 +127,26 @@ def test_no_products_in_a_build_that_lacks_them(monkeypatch):
     assert not has_products.__wrapped__()
 
 
-def block(seed=0, channels=8):
-    torch.manual_seed(seed)
-    made = DepthwiseBlock(channels, int8=True)
+LAYERS = ("expand", "project", "gate", "merge")
+
+
+def block(names, channels=8):
+    torch.manual_seed(0)
+    made = DepthwiseBlock(channels, int8=names)
     with torch.no_grad():
         for p in made.parameters():
             p.copy_(torch.randn_like(p) * 0.3)
-        for part in (made.expand, made.project, made.gate):
-            part.limit.fill_(4.0)
+        for name in names:
+            getattr(made, name).limit.fill_(4.0)
     return made
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_blocks_in_strips(monkeypatch, batch):
+@pytest.mark.parametrize("names", [LAYERS, LAYERS[:3], LAYERS[2:], LAYERS[:1], LAYERS[3:]])
+def test_blocks_in_strips(monkeypatch, batch, names):
     monkeypatch.setattr(products, "_ELEMENTS", 1)
     monkeypatch.setattr(strips, "_ELEMENTS", 200)
-    made = block()
+    made = block(names)
     x = torch.randn(batch, 8, 23, 6).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         expected = made(x)
@@ -156,9 +160,13 @@ def test_blocks_in_strips(monkeypatch, batch):
         assert torch.allclose(inside, found, atol=1e-5)
 
 
-def test_blocks_from_one_on():
-    blocks = DepthwiseBlocks(4, 3, int8=1)
-    assert [isinstance(b.expand, Int8Conv2d) for b in blocks] == [False, True, True]
-    assert [b.merge.bias is None for b in blocks] == [False, True, True]
+def test_layers_of_blocks():
+    blocks = DepthwiseBlocks(4, 3, int8=(("gate",), LAYERS))
+    kinds = [[isinstance(getattr(b, name), Int8Conv2d) for name in LAYERS] for b in blocks]
+    assert kinds == [[False, False, True, False], [True] * 4, [True] * 4]
+    assert all(b.merge.bias is None for b in blocks)
+    assert DepthwiseBlock(4, int8=("expand", "merge")).merge.bias is not None
     x = torch.randn(1, 4, 5, 5)
     assert torch.equal(blocks(x), x)
+    with pytest.raises(ValueError, match="lacks: split"):
+        DepthwiseBlock(4, int8=("split",))

@@ -8,9 +8,9 @@ All entropy networks work on latents with the gain taken out, so that a new rate
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ from triode.models.restoration import Restoration
 
 _STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
 _SLOPE = 0.125
+_INT8_COARSE: Final = (("gate", "merge"), ("expand", "project", "gate", "merge"))
+_INT8_FINE: Final = (("expand", "project", "gate"),)
+"""Layers of the synthesis's blocks in 8 bits, if any are; the others would lose most by it (ADR 0014)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class ImageLightConfig:
     restored: bool = False
 
 
-def _blocks(channels: int, count: int, c: ImageLightConfig, int8: int | None = None) -> nn.Module:
+def _blocks(channels: int, count: int, c: ImageLightConfig, int8: Sequence[Collection[str]] = ((),)) -> nn.Module:
     return DepthwiseBlocks(channels, count, gated=c.gated, int8=int8)
 
 
@@ -117,11 +120,11 @@ class _Synthesis(nn.Module):
         self.linear = SubpixelUp(c.latent, 3, 16, planar=True)
         self.head = nn.Conv2d(c.latent, c.coarse, 1)
         self.head_gain = RateGain(c.coarse, c.anchors)
-        # What the first block sees would lose most by it.
-        self.coarse = _blocks(c.coarse, c.decoder_coarse, c, 1 if c.decoder_int8 else None)
+        coarse, fine = (_INT8_COARSE, _INT8_FINE) if c.decoder_int8 else (((),), ((),))
+        self.coarse = _blocks(c.coarse, c.decoder_coarse, c, coarse)
         self.up = SubpixelUp(c.coarse, c.fine, 2)
         self.up_gain = RateGain(c.fine, c.anchors)
-        self.fine = _blocks(c.fine, c.decoder_fine, c, 0 if c.decoder_int8 else None)
+        self.fine = _blocks(c.fine, c.decoder_fine, c, fine)
         self.tail = SubpixelUp(c.fine, 3, 8, planar=True)
         for parameter in self.tail.parameters():
             nn.init.zeros_(parameter)

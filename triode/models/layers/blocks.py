@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -25,8 +25,8 @@ def added(out: Tensor, x: Tensor) -> Tensor:
     return out.add_(x) if same else out + x
 
 
-def _pointwise(in_channels: int, out_channels: int, int8: bool) -> nn.Conv2d:
-    return Int8Conv2d(in_channels, out_channels) if int8 else nn.Conv2d(in_channels, out_channels, 1)
+def _pointwise(in_channels: int, out_channels: int, int8: bool, *, bias: bool = True) -> nn.Conv2d:
+    return Int8Conv2d(in_channels, out_channels, bias) if int8 else nn.Conv2d(in_channels, out_channels, 1, bias=bias)
 
 
 class DepthwiseBlock(nn.Module):
@@ -40,24 +40,34 @@ class DepthwiseBlock(nn.Module):
         channels: Channels C.
         kernel: Rows and columns of the depthwise filter, odd.
         gated: Whether there is a feed-forward part.
-        int8: Whether W1 to W3 are multiplied in 8 bits (:class:`~triode.models.layers.int8.Int8Conv2d`). What W4 sees,
-            a product, has tails too long for that; it has no bias then.
+        int8: Which of ``expand``, ``project``, ``gate`` and ``merge`` (W1 to W4) are multiplied in 8 bits
+            (:class:`~triode.models.layers.int8.Int8Conv2d`). With the gate W4 loses its bias.
+
+    Raises:
+        ValueError: If ``int8`` names another layer.
     """
 
     def __init__(
-        self, channels: int, kernel: tuple[int, int] = (3, 3), *, gated: bool = True, int8: bool = False
+        self,
+        channels: int,
+        kernel: tuple[int, int] = (3, 3),
+        *,
+        gated: bool = True,
+        int8: Collection[str] = (),
     ) -> None:
         super().__init__()
+        if unknown := set(int8) - {"expand", "project", "gate", "merge"}:
+            raise ValueError(f"Argument `int8` names layers that a block lacks: {', '.join(sorted(unknown))}")
         self.gated = gated
-        self.expand = _pointwise(channels, channels, int8)
+        self.expand = _pointwise(channels, channels, "expand" in int8)
         padding = (kernel[0] // 2, kernel[1] // 2)
         self.spatial = nn.Conv2d(channels, channels, kernel, padding=padding, groups=channels)
-        self.project = _pointwise(channels, channels, int8)
+        self.project = _pointwise(channels, channels, "project" in int8)
         ends = [self.project]
         if gated:
-            self.gate = _pointwise(channels, 2 * channels, int8)
-            # In 8 bits the gate should see what products leave, which a bias behind it would have to be added to.
-            self.merge = nn.Conv2d(channels, channels, 1, bias=not int8)
+            self.gate = _pointwise(channels, 2 * channels, "gate" in int8)
+            # A gate in 8 bits rounds what it sees: biases that are added elsewhere would not leave it as it is.
+            self.merge = _pointwise(channels, channels, "merge" in int8, bias="gate" not in int8)
             ends.append(self.merge)
         for parameter in (p for last in ends for p in last.parameters()):
             nn.init.zeros_(parameter)
@@ -92,7 +102,11 @@ class DepthwiseBlock(nn.Module):
             add_product(self.project, filtered, bias, positions(x[:, :, strip.rows]), out=y)
             if self.gated:
                 a, b = product(self.gate, y, shift).chunk(2, 1)
-                y.addmm_(b.relu_().mul_(a), weights(self.merge).t())
+                gated = b.relu_().mul_(a)
+                if isinstance(self.merge, Int8Conv2d):
+                    self.merge.product(gated, None, y)
+                else:
+                    y.addmm_(gated, weights(self.merge).t())
         return out
 
     def _hidden(self, x: Tensor) -> Iterator[tuple[Strip, Tensor]]:
@@ -124,7 +138,7 @@ class DepthwiseBlocks(nn.Sequential):
         count: How many.
         kernel: Rows and columns of the depthwise filters, odd.
         gated: Whether there are feed-forward parts.
-        int8: From which block on most products are in 8 bits; None for nowhere.
+        int8: Of each block, which layers are multiplied in 8 bits; the last of these goes for all further blocks.
     """
 
     def __init__(
@@ -134,10 +148,10 @@ class DepthwiseBlocks(nn.Sequential):
         kernel: tuple[int, int] = (3, 3),
         *,
         gated: bool = True,
-        int8: int | None = None,
+        int8: Sequence[Collection[str]] = ((),),
     ) -> None:
-        first = count if int8 is None else int8
-        super().__init__(*(DepthwiseBlock(channels, kernel, gated=gated, int8=k >= first) for k in range(count)))
+        layers = [int8[min(number, len(int8) - 1)] for number in range(count)]
+        super().__init__(*(DepthwiseBlock(channels, kernel, gated=gated, int8=names) for names in layers))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""

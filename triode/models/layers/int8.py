@@ -84,13 +84,14 @@ class Int8Conv2d(nn.Conv2d):
     Args:
         in_channels: I.
         out_channels: O.
+        bias: Whether there is one.
     """
 
     limit: Tensor
     """Magnitude at which inputs are clipped."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 1)
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
         self.register_buffer("limit", torch.ones(()))
         self._packed: _Packed | None = None
 
