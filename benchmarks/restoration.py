@@ -1,6 +1,6 @@
 """What the filter that travels with each tile gains: files with it, without it, and those of other weights.
 
-    python benchmarks/restoration.py PICTURE [PICTURE ...] [--model image-light.v4] [--base image-light.v2]
+    python benchmarks/restoration.py PICTURE [PICTURE ...] [--model image-light.v5] [--base image-light.v2]
         [--quality 10 30 50 70 90] [--side 768 512]
 
 Of each picture the middle is taken. Files are made and decoded by the codec itself: rates are those of whole files,
@@ -68,7 +68,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path, nargs="+")
-    parser.add_argument("--model", default="image-light.v4")
+    parser.add_argument("--model", default="image-light.v5")
     parser.add_argument("--base", default="image-light.v2")
     parser.add_argument("--quality", nargs="+", type=float, default=[10, 30, 50, 70, 90])
     parser.add_argument("--side", nargs=2, type=int, default=[768, 512], help="width and height")

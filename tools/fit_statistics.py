@@ -1,6 +1,6 @@
 """Give weights the statistics of real photos: tables of their symbols, and what their restorations are like.
 
-    python tools/fit_statistics.py CHECKPOINT PHOTOS --base image-light.v2 -o image-light.v4.safetensors
+    python tools/fit_statistics.py CHECKPOINT PHOTOS --base image-light.v2 -o image-light.v5.safetensors
 
 Codes pictures below the folder (the middle 768 x 512; those held back from training left out) at the middle of each
 group of rate points. First it counts the symbols at each index of the ladder: tables of them take the place of

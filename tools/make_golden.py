@@ -155,9 +155,9 @@ CASES = {
     "image-light.v2-grey": Case(lambda: Picture(sample(300, 200, 77, 130)[:, :, 1:2].copy()), 20, "image-light.v2"),
     "image-light.v2-alpha": Case(with_alpha, 60, "image-light.v2"),
     "image-light.v2-tiles": Case(lambda: Picture(sample(100, 50, 330, 150)), 40, "image-light.v2", tile_log2=7),
-    **image_cases("image-light.v4"),
-    "image-light.v4-pixel": Case(lambda: Picture(sample(10, 10, 1, 1)), 30, "image-light.v4"),
-    "image-light.v4-tiles": Case(lambda: Picture(sample(100, 50, 330, 150)), 40, "image-light.v4", tile_log2=7),
+    **image_cases("image-light.v5"),
+    "image-light.v5-pixel": Case(lambda: Picture(sample(10, 10, 1, 1)), 30, "image-light.v5"),
+    "image-light.v5-tiles": Case(lambda: Picture(sample(100, 50, 330, 150)), 40, "image-light.v5", tile_log2=7),
     **image_cases("image-light-ms-ssim.v1"),
     **image_cases("image-light-perceptual.v1"),
 }

@@ -316,7 +316,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
 
     Args:
         pattern: Shell pattern that the names match.
-        pretrained: Whether to list weights that are installed, such as `image-light.v4`, instead of architectures.
+        pretrained: Whether to list weights that are installed, such as `image-light.v5`, instead of architectures.
 
     Returns:
         Names that `create_model` takes, sorted.

@@ -166,7 +166,7 @@ class TestRuns:
             assert bench(media, "x", "-o", "out").code == 2
         words = "image x -o out --models a.v1,b.v2 --anchors jxl --anchor vvc:q=1"
         assert bench(*words.split()).code == 2
-        assert calls[0] == ("image", [Path("x")], ["triode:model=image-light.v4", "jpeg", "webp", "avif"])
+        assert calls[0] == ("image", [Path("x")], ["triode:model=image-light.v5", "jpeg", "webp", "avif"])
         assert calls[1][2][-3:] == ["opus", "aac", "mp3"]
         assert calls[2][2][-2:] == ["x264", "x265"]
         assert calls[3][2] == ["triode:model=a.v1", "triode:model=b.v2", "jxl", "vvc:q=1"]

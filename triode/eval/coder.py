@@ -161,7 +161,7 @@ def create_coder(spec: str, media: str) -> Coder:
     """Build a coder of a specification: ``name`` or ``name:option=value,option=value``.
 
     Args:
-        spec: Such as ``jpeg``, ``avif:speed=4,subsampling=4:2:0`` or ``triode:model=image-light.v4``.
+        spec: Such as ``jpeg``, ``avif:speed=4,subsampling=4:2:0`` or ``triode:model=image-light.v5``.
         media: ``image``, ``audio`` or ``video``.
 
     Raises:

@@ -1,7 +1,7 @@
 """The encoder's side of :mod:`triode.models.restoration`: which coefficients suit a tile, seen on samples of it.
 
-Samples are windows of the decoded tile, as all of it would take encoders too long: a quarter of a photo of the usual
-size, less of larger ones.
+Samples are windows of the decoded tile, as all of it would take encoders longer: two thirds of a photo of half a
+megapixel, less of larger ones.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["sampled_sums", "write_restoration"]
 
 _SIDE: Final = 8
 """Of a window, in latent elements."""
-_SHARE: Final = 4
-_LEAST: Final = 9
+_SHARE: Final = 2
+_LEAST: Final = 16
 _MOST: Final = 32
 _EVERY: Final = 2
 """Of the rows of a window one in so many."""

@@ -519,7 +519,7 @@ class TestFinding:
         assert list_weights() == ()
 
     def test_defaults(self):
-        assert default_weights("image") == "image-light.v4"
+        assert default_weights("image") == "image-light.v5"
         with pytest.raises(ModelMismatchError, match="'smell'"):
             default_weights("smell")
 

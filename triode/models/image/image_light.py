@@ -36,7 +36,7 @@ from triode.models.restoration import Restoration
 
 _STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
 _SLOPE = 0.125
-_INT8_COARSE: Final = (("gate", "merge"), ("expand", "project", "gate", "merge"))
+_INT8_COARSE: Final = (("gate",), ("expand", "project", "gate", "merge"))
 _INT8_FINE: Final = (("expand", "project", "gate"),)
 """Layers of the synthesis's blocks in 8 bits, if any are; the others would lose most by it (ADR 0014)."""
 

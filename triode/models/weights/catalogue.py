@@ -11,7 +11,7 @@ from triode.models.weights.info import NAME, SUFFIX, WeightsInfo, read_info
 
 __all__ = ["default_weights", "find_weights", "list_weights", "locate"]
 
-IMAGE = "image-light.v4"
+IMAGE = "image-light.v5"
 """The weights that an image is coded with when the user names none."""
 VIDEO = "video-light.v2"
 """The same for video; where they are not installed, those for images code every frame on its own."""
