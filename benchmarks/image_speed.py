@@ -5,8 +5,9 @@
 Both run from pixels in memory to bytes and back. CompressAI's weights are random, which leaves its transforms' time as
 it is; its entropy coder sees fewer distinct symbols than with trained weights, which favours it. ``decode_plain`` is
 decoding with layers run as in training: whole pictures in place of strips (:mod:`triode.models.layers.strips`),
-convolutions in place of products (:mod:`triode.models.layers.products`). Prints one JSON object; times are the median
-over the repeats, in seconds, taken in turn so that a busy machine slows all; ``fastest`` are the shortest.
+convolutions in place of products (:mod:`triode.models.layers.products`), floats in place of bytes. Prints one JSON
+object; times are the median over the repeats, in seconds, taken in turn so that a busy machine slows all; ``fastest``
+are the shortest.
 ``--no-peer`` leaves CompressAI out.
 """
 
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ from triode.codecs.image import ImageCodec
 from triode.entropy.coder import RangeReader, RangeWriter
 from triode.entropy.tables import CdfTables
 from triode.media import Picture
-from triode.models.layers import products, strips
+from triode.models.layers.strips import plain_layers
 from triode.models.weights import default_weights
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "kodim23.png"
@@ -54,13 +54,9 @@ class _Recorder(RangeWriter):
 
 
 def plain(call: Callable[[], object]) -> object:
-    """Call something with no picture large enough for strips or products."""
-    before = strips._ELEMENTS, products._ELEMENTS
-    strips._ELEMENTS = products._ELEMENTS = sys.maxsize  # type: ignore[misc]
-    try:
+    """Call something with layers run as in training."""
+    with plain_layers():
         return call()
-    finally:
-        strips._ELEMENTS, products._ELEMENTS = before  # type: ignore[misc]
 
 
 def latents(picture: Picture, model: str, quality: float) -> tuple[list[tuple[np.ndarray, CdfTables]], bytes]:

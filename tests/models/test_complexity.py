@@ -12,6 +12,7 @@ from triode.entropy.coder import CountingWriter
 from triode.entropy.exact.layers import exact_twin
 from triode.models.base import ImageModel, Output
 from triode.models.complexity import Complexity, count_macs, count_sound_macs
+from triode.models.layers import products
 from triode.models.layers.gdn import GDN
 from triode.models.registry import create_model
 from triode.models.restoration import Restoration
@@ -146,6 +147,14 @@ def test_exported_and_fresh_models_count_alike():
 def test_sides_must_be_positive(height, width):
     with pytest.raises(ValueError, match=">= 1"):
         count_macs(tiny_model(), height, width)
+
+
+def test_products_are_counted(monkeypatch):
+    """What large pictures go through in inference is no call of a module."""
+    model = tiny_model(config=replace(TINY, restored=True))
+    expected = count_macs(model, 128, 128)
+    monkeypatch.setattr(products, "_ELEMENTS", 1)
+    assert count_macs(model, 128, 128) == expected
 
 
 def test_padding_counts():

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from triode.models.image.image_light import ImageLight, ImageLightConfig
 from triode.models.layers import strips
 from triode.models.layers.blocks import DepthwiseBlock, DepthwiseBlocks, PlanarShuffle
-from triode.models.layers.strips import by_rows
+from triode.models.layers.strips import by_rows, is_cut, is_lean, plain_layers
 
 
 @pytest.fixture(autouse=True)
@@ -138,3 +138,13 @@ def test_synthesis_of_image_light():
     whole = model.synthesis(y, q).detach()
     with torch.inference_mode():
         assert torch.allclose(model.synthesis(y, q), whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max()))
+
+
+def test_plain_layers():
+    x = torch.zeros(1, 6, 40, 40)
+    with torch.inference_mode():
+        assert is_lean(x)
+        with plain_layers():
+            assert not is_lean(x)
+            assert not is_cut(x)
+        assert is_lean(x)

@@ -7,19 +7,23 @@ it goes through memory, most of it mapped anew; strip by strip it does not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-__all__ = ["RowLayers", "Strip", "by_rows", "is_cut", "is_lean", "strips"]
+__all__ = ["RowLayers", "Strip", "by_rows", "is_cut", "is_lean", "plain_layers", "strips"]
 
 _ELEMENTS: Final = 1 << 19
 """Of the first input in a strip: 2 MB. Where there is less, calls cost more than memory."""
 _LEAST: Final = 2
 """Strips; what would not fill as many is small enough as it is."""
 
+
+_plain: ContextVar[bool] = ContextVar("plain", default=False)
 
 RowLayers = Callable[..., Tensor]
 """``layers(own, x, *more)``: the output of the rows ``own`` of ``x``, a slice; those outside are only looked at.
@@ -109,8 +113,20 @@ def by_rows(layers: RowLayers, x: Tensor, *more: Tensor, reach: int = 0) -> Tens
     return x if out is None else out
 
 
+@contextmanager
+def plain_layers() -> Iterator[None]:
+    """Run layers as in training for the length of a block: no strips, no products, every module by its own forward."""
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
 def is_lean(x: Tensor) -> bool:
     """Return whether layers may skip what learning, autocast and other devices need."""
+    if _plain.get():
+        return False
     return torch.is_inference_mode_enabled() and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
