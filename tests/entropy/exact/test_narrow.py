@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -132,6 +135,21 @@ def test_the_same_in_float64(monkeypatch):
     double = twin(x, q)
     assert double.dtype == torch.float64
     assert torch.equal(single.double(), double)
+
+
+def test_threads_that_meet_a_fresh_network():
+    """What is made once must not be seen half made."""
+    x, q = to_fixed(torch.randn(1, 8, 5, 5)), torch.tensor([9])
+    expected = exact_twin(Net())(x, q)
+    for _ in range(20):
+        twin, ready = exact_twin(Net()), Barrier(4)
+
+        def run(twin=twin, ready=ready):
+            ready.wait()
+            return twin(x, q)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert all(torch.equal(task.result(), expected) for task in [pool.submit(run) for _ in range(4)])
 
 
 def test_in_whatever_modes():

@@ -63,8 +63,8 @@ class _ExactWeights(ExactModule):
     summands = 4
     digits = 53
     """Of the floats that sums are made in."""
-    nearest = 0.5
-    """Of a unit of the output, in units of the input: what lets the floor round to nearest."""
+    finer = 0
+    """Fractional bits of the output beyond those of the input."""
     weight: Tensor
     bias: Tensor
     shift: Tensor
@@ -92,7 +92,11 @@ class _ExactWeights(ExactModule):
         """Return shifts, weights and biases as integers, (O,), (O, ...) and (O,)."""
         scale = torch.bitwise_left_shift(torch.ones_like(shift), shift).double()
         quantised = torch.round(w * scale.view(-1, *([1] * (w.dim() - 1)))).clamp_(-_WEIGHT_MAX, _WEIGHT_MAX)
-        return shift, quantised, torch.round(b * scale * (1 << self.fraction_bits)) + (scale * self.nearest).floor()
+        return (
+            shift,
+            quantised,
+            torch.round(b * scale * (1 << self.fraction_bits)) + (scale / (2 << self.finer)).floor(),
+        )
 
     def bound(self, w: Tensor, b: Tensor) -> Tensor:
         """Return what sums (O,) of these weights (O, ...) and biases (O,) cannot exceed in magnitude."""
@@ -112,16 +116,23 @@ class _ExactWeights(ExactModule):
         if int(self.shift.min()) < 1 or int(self.shift.max()) > _MAX_SHIFT:
             raise ValueError(f"Shifts must be in [1, {_MAX_SHIFT}]")
 
+    def kind(self) -> torch.dtype:
+        """Return the type of the floats that sums are made in."""
+        return torch.float64
+
     def floats(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return weight (O, -1), bias (O, 1) and 2**-shift (O, 1), as float64 that hold integers or powers of two."""
-        if self._ready is None:
+        """Return weight (O, -1), bias (O, 1) and 2**-shift (O, 1), as floats that hold integers or powers of two."""
+        kind, ready = self.kind(), self._ready
+        if ready is None or ready[0].dtype != kind:
             self.check()
             # Integer shifts and a division are exact everywhere; library powers need not be.
             factor = 1.0 / torch.bitwise_left_shift(torch.ones_like(self.bias), self.shift.long()).double()[:, None]
+            factor = factor * (1 << self.finer)
             flat = self.weight.double().reshape(self.weight.shape[0], -1)
             # Fold the power of two in: products and sums only change their exponent, not one digit.
-            self._ready = (flat * factor, self.bias.double()[:, None] * factor, factor)
-        return self._ready
+            weight, bias = flat * factor, self.bias.double()[:, None] * factor
+            ready = self._ready = (weight.to(kind), bias.to(kind), factor.to(kind))
+        return ready
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         self._ready = None  # It would stay behind when the layer moves to another device.

@@ -101,14 +101,9 @@ class NarrowConv2d(ExactConv2d):
                 return made
             shift = shift - beyond.to(shift.dtype)
 
-    def floats(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return weight (O, -1), bias (O, 1) and 2**-shift (O, 1) in the working type."""
-        kind = working_type()
-        if self._ready is None or self._ready[0].dtype != kind:
-            self._ready = None
-            weight, bias, factor = super().floats()
-            self._ready = (weight.to(kind), bias.to(kind), factor.to(kind))
-        return self._ready
+    def kind(self) -> torch.dtype:
+        """Return :func:`working_type`."""
+        return working_type()
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (B, I, H, W) integers, Q5.6; see :class:`~triode.entropy.exact.layers.ExactConv2d`."""
@@ -122,14 +117,7 @@ class NarrowConv2d(ExactConv2d):
 class NarrowOutputConv2d(NarrowConv2d):
     """Integer twin of :class:`OutputConv2d`: from Q5.6 to Q13.10."""
 
-    nearest = 0.5 / (1 << _WIDER)
-
-    def floats(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return weight (O, -1), bias (O, 1) and 2**(4 - shift) (O, 1) in the working type."""
-        if self._ready is None or self._ready[0].dtype != working_type():
-            weight, bias, factor = super().floats()
-            self._ready = (weight * (1 << _WIDER), bias * (1 << _WIDER), factor * (1 << _WIDER))
-        return self._ready
+    finer = _WIDER
 
     def limited(self, acc: Tensor) -> Tensor:
         """Return sums as activations in Q13.10, in place."""
