@@ -1,6 +1,6 @@
 """The encoder's side of :mod:`triode.models.restoration`: which coefficients suit a tile, seen on samples of it.
 
-Samples are windows of the decoded tile, as all of it would take encoders longer: two thirds of a photo of half a
+Samples are windows of the decoded tile, as all of it would take encoders longer: half of a photo of half a
 megapixel, less of larger ones.
 """
 
@@ -21,8 +21,8 @@ __all__ = ["sampled_sums", "write_restoration"]
 
 _SIDE: Final = 8
 """Of a window, in latent elements."""
-_SHARE: Final = 2
-_LEAST: Final = 16
+_SHARE: Final = 4
+_LEAST: Final = 12
 _MOST: Final = 32
 _EVERY: Final = 2
 """Of the rows of a window one in so many."""
