@@ -129,7 +129,8 @@ class ContextModel(nn.Module):
             raise UnsupportedError("This entropy model has no integer networks yet: export the model, or load weights")
         means, indices = zip(*cast(ParameterNetwork, self.exact)(step, y_hat, hyper, q), strict=True)
         # All entries at once: calls cost more than what they compute.
-        joined = torch.cat(indices, 1).add_(_ONE // 2).mul_(2.0**-FRACTION_BITS).floor_().clamp_(0, SCALE_COUNT - 1)
+        joined = torch.cat(indices, 1).add_(_ONE // 2).mul_(2.0**-FRACTION_BITS).clamp_(0, SCALE_COUNT - 1)
+        joined = joined.to(torch.uint8)  # Which cuts off the fraction.
         return list(zip(means, torch.split(joined, [i.shape[1] for i in indices], 1), strict=True))
 
     @torch.no_grad()
@@ -156,7 +157,7 @@ class ContextModel(nn.Module):
         Returns:
             (1, M, h, w) float64 integers, Q13.10: the quantised latent.
         """
-        y_hat = torch.zeros(y.shape, dtype=torch.float64)
+        y_hat = torch.zeros(y.shape, dtype=hyper.dtype)
         source, features = y.double(), hyper
         for number, step in enumerate(self.schedule.steps):
             features = stage_features(self.exact, number, y_hat, hyper, features, q)
@@ -165,8 +166,8 @@ class ContextModel(nn.Module):
                 _crop(entry.view(source) - m * 2.0**-FRACTION_BITS, entry, valid)
                 for entry, (m, _) in zip(step, maps, strict=True)
             ]
-            index = _flatten([_crop(i, e, valid) for e, (_, i) in zip(step, maps, strict=True)]).astype(np.uint8)
-            coded = index > 0
+            index = _flatten([_crop(i, e, valid) for e, (_, i) in zip(step, maps, strict=True)])
+            coded = np.flatnonzero(index)
             symbols = np.zeros(len(index), dtype=np.int32)
             values = np.clip(_flatten(wanted)[coded], -(2.0**30), 2.0**30)
             rounded = np.rint(values).astype(np.int32)
@@ -183,12 +184,12 @@ class ContextModel(nn.Module):
         self, shape: tuple[int, int, int], hyper: Tensor, q: Tensor, reader: SymbolReader, valid: tuple[int, int]
     ) -> Tensor:
         """Read back what :meth:`encode` wrote; arguments as there, ``shape`` being (M, h, w)."""
-        y_hat, features = torch.zeros((1, *shape), dtype=torch.float64), hyper
+        y_hat, features = torch.zeros((1, *shape), dtype=hyper.dtype), hyper
         for number, step in enumerate(self.schedule.steps):
             features = stage_features(self.exact, number, y_hat, hyper, features, q)
             maps = self._exact_maps(number, y_hat, features, q)
-            index = _flatten([_crop(i, e, valid) for e, (_, i) in zip(step, maps, strict=True)]).astype(np.uint8)
-            coded = index > 0
+            index = _flatten([_crop(i, e, valid) for e, (_, i) in zip(step, maps, strict=True)])
+            coded = np.flatnonzero(index)
             symbols = np.zeros(len(index), dtype=np.int32)
             symbols[coded] = reader.read(index[coded], self.tables.get())
             self._place(y_hat, step, maps, symbols, valid)
@@ -203,7 +204,8 @@ class ContextModel(nn.Module):
         valid: tuple[int, int],
     ) -> None:
         """Set the elements of a step to mean plus symbol, saturating at Q13.10."""
-        values = torch.from_numpy(symbols * float(_ONE))
+        # Exact in float32, too: 24 bits and a power of two; sums beyond 24 bits are limited anyway.
+        values = torch.from_numpy(symbols).to(y_hat.dtype).mul_(float(_ONE))
         start = 0
         for entry, (mean, _) in zip(step, maps, strict=True):
             rows, columns = entry.valid(*valid)

@@ -322,12 +322,14 @@ class ExactRateGain(ExactRows):
         ValueError: If a gain lies outside.
     """
 
+    largest = _GAIN_MAX
+    """Gain, in units of 2**-16."""
     gain: Tensor
 
     def __init__(self, source: RateGain) -> None:
         super().__init__()
         gain = source.gain(torch.arange(RATE_POINTS, dtype=torch.float64).to(source.log_gain.dtype)).detach().double()
-        rows = torch.round(gain * (1 << _SLOPE_BITS)).nan_to_num(0).clamp(0, _GAIN_MAX + 1)
+        rows = torch.round(gain * (1 << _SLOPE_BITS)).nan_to_num(0).clamp(0, self.largest + 1)
         self.register_buffer("gain", rows.to(torch.int32))
         self.check()
 
@@ -335,11 +337,11 @@ class ExactRateGain(ExactRows):
         """Check that products stay exact in float64.
 
         Raises:
-            ValueError: If a gain lies outside of 1 to 2**27, in units of 2**-16.
+            ValueError: If a gain lies outside of 1 to :attr:`largest`, in units of 2**-16.
         """
         low, high = int(self.gain.min()), int(self.gain.max())
-        if low < 1 or high > _GAIN_MAX:
-            raise ValueError(f"Gains must lie in [1, {_GAIN_MAX}] * 2**-16, but reach from {low} to {high}")
+        if low < 1 or high > self.largest:
+            raise ValueError(f"Gains must lie in [1, {self.largest}] * 2**-16, but reach from {low} to {high}")
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)

@@ -9,7 +9,7 @@ the bound allows:
 
 Networks may add two activations before the next layer. The same integers come of float64, which layers take where
 float32 may not be what it says: processors and settings that multiply it in fewer digits. What enters such a network
-is Q13.10 and passes a :class:`FirstRateGain`; what leaves it is Q13.10 again.
+is Q13.10 and passes a :class:`FirstRateGain`; what leaves it is Q13.10 again, which float32 holds as well.
 """
 
 from __future__ import annotations
@@ -148,9 +148,12 @@ class NarrowLeakyReLU(ExactLeakyReLU):
 class NarrowRateGain(ExactRateGain):
     """Integer twin of :class:`FirstRateGain`: ``clamp(round(x * G * 2**-20))``, from Q13.10 to Q5.6.
 
-    The product is exact in float64; it is rounded to float32, then to an integer (to even where two are as near),
-    both as IEEE 754 says.
+    The product is rounded to float32, then to an integer (to even where two are as near), both as IEEE 754 says. That
+    of float32 by float32 is rounded so, too; that of float64 by float64 is exact until then.
     """
+
+    largest = 1 << 24
+    """As float32 holds every integer up to it."""
 
     def rows(self) -> Tensor:
         """Return the gains as they are multiplied by, (64, C, 1, 1) float64."""
@@ -158,9 +161,26 @@ class NarrowRateGain(ExactRateGain):
 
     def forward(self, x: Tensor, q: Tensor) -> Tensor:
         """Scale ``x`` (B, C, H, W), Q13.10, by the gains of the integer rate points ``q`` (B,)."""
-        out = torch.empty_like(x, dtype=torch.float32)
-        torch.mul(x.double(), self.ready()[q.long()], out=out)
-        return out.round_().clamp_(-NARROW_MAX, NARROW_MAX).to(working_type())
+        kind, row = working_type(), self.ready()[q.long()]
+        # Elementwise products are not what settings of precision round.
+        out = x * row.float() if x.dtype == torch.float32 else (x.double() * row).float()
+        return out.round_().clamp_(-NARROW_MAX, NARROW_MAX).to(kind)
+
+
+class LastRateGain(ExactRateGain):
+    """Integer twin of ``RateGain`` behind narrow layers; its output is held as theirs is."""
+
+    def forward(self, x: Tensor, q: Tensor) -> Tensor:
+        """Scale ``x`` (B, C, H, W), Q13.10, by the gains of the integer rate points ``q`` (B,)."""
+        return super().forward(x, q).to(working_type())
+
+
+class LastRateBias(ExactRateBias):
+    """Integer twin of ``RateBias`` behind narrow layers; its output is held as theirs is."""
+
+    def forward(self, x: Tensor, q: Tensor) -> Tensor:
+        """Add the bias of the integer rate points ``q`` (B,) to ``x`` (B, C, H, W), Q13.10."""
+        return saturate(x + self.ready()[q.long()].to(x.dtype))  # Two of 24 bits: float32 holds their sum.
 
 
 class NarrowRateBias(ExactRateBias):
@@ -192,5 +212,7 @@ def narrow_twins() -> Twins:
         OutputConv2d: NarrowOutputConv2d,
         FirstRateGain: NarrowRateGain,
         InnerRateBias: NarrowRateBias,
+        RateGain: LastRateGain,
+        RateBias: LastRateBias,
         nn.LeakyReLU: lambda m: NarrowLeakyReLU(m.negative_slope),
     }
