@@ -6,7 +6,7 @@ a margin of its neighbours' latents. With margins as wide as the networks reach,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,20 +153,29 @@ def synthesise(
     top, left = above * model.stride, before * model.stride
     with torch.autocast("cpu", enabled=False):
         x = model.synthesis(channels_last(y), torch.tensor([decoded.point]))
-        if model.restoration is not None and decoded.coefficients is not None:
-            above, before = min(top, REACH), min(left, REACH)
-            x = x[:, :, top - above : top + tile.height + REACH, left - before : left + tile.width + REACH]
-            x, top, left = model.restoration(x, decoded.coefficients, decoded.point), above, before
-    x = x[0, :, top : top + tile.height, left : left + tile.width]
-    pixels = torch.empty(tile.height, tile.width, channels, dtype=torch.uint8)
-    for rows in range(0, tile.height, _STRIP):
-        strip = x[:, rows : rows + _STRIP]
-        if channels == 1:
-            strip = strip.mean(0, keepdim=True)
-        strip = strip.mul(255).round_().clamp_(0, 255)
-        for channel in range(channels):  # One after the other: transposing copies are slow.
-            pixels[rows : rows + _STRIP, :, channel] = strip[channel]
+        before = min(left, REACH)
+        x = x[:, :, :, left - before : left + tile.width + REACH]
+        pixels = torch.empty(tile.height, tile.width, channels, dtype=torch.uint8)
+        done = 0
+        for strip in _strips(model, x, decoded, range(top, top + tile.height)):
+            shown = strip[0, :, :, before : before + tile.width]
+            if channels == 1:
+                shown = shown.mean(0, keepdim=True)
+            shown = shown.mul(255).round_().clamp_(0, 255)
+            rows = slice(done, done + shown.shape[1])
+            for channel in range(channels):  # One after the other: transposing copies are slow.
+                pixels[rows, :, channel] = shown[channel]
+            done = rows.stop
     return pixels.numpy()
+
+
+def _strips(model: ImageModel, x: Tensor, decoded: DecodedTile, rows: range) -> Iterator[Tensor]:
+    """Yield rows of a synthesis, restored if the tile says so: as many at a time as stay in the cache."""
+    if model.restoration is not None and decoded.coefficients is not None:
+        yield from model.restoration.strips(x, decoded.coefficients, decoded.point, rows)
+        return
+    for top in range(rows.start, rows.stop, _STRIP):
+        yield x[:, :, top : min(top + _STRIP, rows.stop)]
 
 
 def _up(value: int, multiple: int) -> int:

@@ -228,36 +228,31 @@ class RangeReader:
         """
         order, runs = _runs(index, tables)
         grouped = np.empty(len(index), dtype=np.int32)
-        escapes: list[tuple[Int64Array, int]] = []
         ordered = index[order]
         rows = _rows(ordered, runs, tables)
         if rows is not None:
-            entries = self._decode(_Each, rows)
-            last = int(tables.sizes[0]) - 1
-            at = np.flatnonzero(entries == last)
-            if len(at):
-                escapes.append((at, last))
-            np.add(entries, tables.offsets[ordered], out=grouped)
-            runs = []
-        for table, start, stop in runs:
-            entries = self._decode(tables.model(table), stop - start)
-            last = int(tables.sizes[table]) - 1
-            at = np.flatnonzero(entries == last)
-            if len(at):
-                escapes.append((at + start, last))
-            np.add(entries, tables.offsets[table], out=grouped[start:stop])
-        if escapes:
-            self._read_escapes(grouped, escapes)
+            np.add(self._decode(_Each, rows), tables.offsets[ordered], out=grouped)
+        else:
+            for table, start, stop in runs:
+                np.add(self._decode(tables.model(table), stop - start), tables.offsets[table], out=grouped[start:stop])
+        at = np.flatnonzero(grouped == tables.escapes[ordered])
+        if len(at):
+            self._read_escapes(grouped, at, tables.sizes[ordered[at]].astype(np.int64) - 1)
         symbols = np.empty_like(grouped)
         symbols[order] = grouped
         self._crc = _crc32(symbols, self._crc)
         return symbols
 
-    def _read_escapes(self, grouped: Int32Array, escapes: list[tuple[Int64Array, int]]) -> None:
-        """Replace the escapes, which stand one above the largest symbol of their table, by what they stand for."""
-        at = np.concatenate([a for a, _ in escapes])
+    def _read_escapes(self, grouped: Int32Array, at: Int64Array, last: Int64Array) -> None:
+        """Replace escapes, which stand one above the largest symbol of their table, by what they stand for.
+
+        Args:
+            grouped: The symbols.
+            at: Where escapes are, ascending.
+            last: Their entries in their tables.
+        """
         beyond = grouped[at].astype(np.int64)
-        below = beyond - 1 - np.repeat([last for _, last in escapes], [len(a) for a, _ in escapes])
+        below = beyond - 1 - last
         lengths = self._decode(_Uniform(_CLASSES), len(at)).astype(np.int64) + 1
         values = np.int64(1) << (lengths - 1)
         for k in np.unique(lengths[lengths > 1]):

@@ -78,6 +78,12 @@ class CdfTables:
         return starts
 
     @cached_property
+    def escapes(self) -> Int32Array:
+        """(tables,) int32, what would be the symbol of each table's escape: one above its largest."""
+        escapes: Int32Array = self.offsets + self.sizes - 1
+        return escapes
+
+    @cached_property
     def bits(self) -> FloatArray:
         """(total entries,) float64, ideal code length of every entry in bits."""
         bits: FloatArray = np.subtract(PRECISION, np.log2(self.masses))

@@ -12,7 +12,9 @@ are limited to a clip level. The latter tell noise from edges. Each channel has 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -77,6 +79,7 @@ def table_of(magnitude: FloatArray) -> NDArray[np.int64]:
     return table.clip(0, _TABLES - 1)
 
 
+@cache
 def _basis() -> Tensor:
     """Return the shared features as filters (18, 3, 5, 5) of m and its limited steps to the right and down."""
     filters = torch.zeros(_SHARED, 3, 5, 5)
@@ -238,6 +241,20 @@ class Restoration(ExactModule):
         Returns:
             Tensor like ``x``, unclamped.
         """
+        return torch.cat(list(self.strips(x, coefficients, point, range(x.shape[2]))), 2)
+
+    def strips(self, x: Tensor, coefficients: Int32Array, point: int, rows: range) -> Iterator[Tensor]:
+        """Filter some rows of pixels, as many at a time as stay in the cache; arguments as in :meth:`forward`.
+
+        Args:
+            x: See there.
+            coefficients: See there.
+            point: See there.
+            rows: Which.
+
+        Yields:
+            (B, 3, h, W) from top to bottom, unclamped.
+        """
         c = torch.from_numpy(coefficients * STEPS).float()
         width = x.shape[3]
         more = -width % _ABREAST
@@ -246,22 +263,20 @@ class Restoration(ExactModule):
         for k in range(_ABREAST):
             filters[k, :, :, k : k + 5] = shared
         own = c[_SHARED:].view(_CHANNELS, len(_OWN), 1, 1)
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        # Strips stay in the cache, and their memory is had again.
-        for top in range(0, x.shape[2], _STRIP):
-            bottom = min(top + _STRIP, x.shape[2])
+        limit, middle, sides = self.limit(point), 1 - 2 * own.sum(1), own.unbind(1)
+        for top in range(rows.start, rows.stop, _STRIP):
+            bottom = min(top + _STRIP, rows.stop)
             above, below = min(top, REACH), min(x.shape[2] - bottom, REACH)
             around = (REACH, REACH + more, REACH - above, REACH - below)
             p = F.pad(x[:, :, top - above : bottom + below], around, mode="replicate").clamp_(0, 1)
             # Filters reach two samples each way, and steps one further down and right.
-            planes = _planes(p[:, :, REACH - 2 : 3 - REACH, REACH - 2 : 3 - REACH], self.limit(point))
+            planes = _planes(p[:, :, REACH - 2 : 3 - REACH, REACH - 2 : 3 - REACH], limit)
             sums = F.conv2d(planes, filters, stride=(1, _ABREAST))
-            strip = torch.mul(_moved(p, 0, 0, bottom - top, width), 1 - 2 * own.sum(1), out=out[:, :, top:bottom])
-            for k, (y, z) in enumerate(_OWN):
+            strip = _moved(p, 0, 0, bottom - top, width) * middle
+            for (y, z), side in zip(_OWN, sides, strict=True):
                 pair = _moved(p, y, z, bottom - top, width) + _moved(p, -y, -z, bottom - top, width)
-                strip.addcmul_(pair, own[:, k])
-            strip.add_(sums.permute(0, 2, 3, 1).flatten(2)[:, None, :, :width])
-        return out
+                strip.addcmul_(pair, side)
+            yield strip.add_(sums.permute(0, 2, 3, 1).flatten(2)[:, None, :, :width])
 
     def sums(self, x: Tensor, target: Tensor, point: int, margin: tuple[int, int], every: int = 1) -> Sums:
         """Sum up what the best coefficients follow from.

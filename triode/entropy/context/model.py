@@ -167,7 +167,7 @@ class ContextModel(nn.Module):
                 for entry, (m, _) in zip(step, maps, strict=True)
             ]
             index = _flatten([_crop(i, e, valid) for e, (_, i) in zip(step, maps, strict=True)])
-            coded = np.flatnonzero(index)
+            coded = np.flatnonzero(index != 0)  # Of Booleans, which NumPy has a quick way for.
             symbols = np.zeros(len(index), dtype=np.int32)
             values = np.clip(_flatten(wanted)[coded], -(2.0**30), 2.0**30)
             rounded = np.rint(values).astype(np.int32)
@@ -189,7 +189,7 @@ class ContextModel(nn.Module):
             features = stage_features(self.exact, number, y_hat, hyper, features, q)
             maps = self._exact_maps(number, y_hat, features, q)
             index = _flatten([_crop(i, e, valid) for e, (_, i) in zip(step, maps, strict=True)])
-            coded = np.flatnonzero(index)
+            coded = np.flatnonzero(index != 0)  # Of Booleans, which NumPy has a quick way for.
             symbols = np.zeros(len(index), dtype=np.int32)
             symbols[coded] = reader.read(index[coded], self.tables.get())
             self._place(y_hat, step, maps, symbols, valid)

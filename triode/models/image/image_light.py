@@ -29,8 +29,8 @@ from triode.models.base import ImageModel, Output
 from triode.models.layers.blocks import DepthwiseBlocks, SubpixelDown, SubpixelUp, added
 from triode.models.layers.pca import principal_components
 from triode.models.layers.precision import full_precision
-from triode.models.layers.products import is_multiplied, pointwise
-from triode.models.layers.strips import by_rows, strips
+from triode.models.layers.products import is_multiplied, positions, weights
+from triode.models.layers.strips import strips
 from triode.models.registry import register_model
 from triode.models.restoration import Restoration
 
@@ -130,15 +130,34 @@ class _Synthesis(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, y: Tensor, q: Tensor, level: float = 0.0) -> Tensor:
-        t = self.coarse(by_rows(lambda _, y: self.head_gain(pointwise(self.head, y), q), y))
-        t = self.fine(by_rows(lambda _, t: self.up_gain(self.up(t), q), t))
-        if not is_multiplied(y):
-            return added(full_precision(self.linear, y), self.tail(t).float()).add_(level)
-        x = torch.empty(len(y), 3, 16 * y.shape[2], 16 * y.shape[3])
+        if is_multiplied(y):
+            return self._multiplied(y, q, level)
+        t = self.coarse(self.head_gain(self.head(y), q))
+        t = self.fine(self.up_gain(self.up(t), q))
+        return added(full_precision(self.linear, y), self.tail(t).float()).add_(level)
+
+    def _multiplied(self, y: Tensor, q: Tensor, level: float) -> Tensor:
+        """Do the same with products, strip by strip; gains go into their weights."""
+        b, _, h, w = y.shape
+        gain = self.head_gain.gain(q)[0]
+        matrix, bias = weights(self.head) * gain[:, None], cast(Tensor, self.head.bias) * gain
+        t = torch.empty((b, len(gain), h, w), memory_format=torch.channels_last)
+        torch.addmm(bias, positions(y), matrix.t(), out=positions(t))
+        t = self.coarse(t)
+        gain = self.up_gain.gain(q)[0]
+        fine = torch.empty((b, len(gain), 2 * h, 2 * w), memory_format=torch.channels_last)
+        bias = cast(Tensor, self.up[0].bias) * gain.repeat_interleave(4)
+        for strip in strips(t):
+            self.up.write(strip.part(fine, 2), strip.part(t), bias=bias, gain=gain)
+        fine = self.fine(fine)
+        x = torch.empty(b, 3, 16 * h, 16 * w)
+        # Both paths' biases are a pattern of 16 x 16 pixels.
+        pattern = cast(Tensor, self.tail[0].bias).view(3, 8, 8).repeat(1, 2, 2).flatten()
+        bias = cast(Tensor, self.linear[0].bias) + pattern + level
         for strip in strips(y):
             out = strip.part(x, 16)
-            self.linear.add_to(out, strip.part(y), level)
-            self.tail.add_to(out, strip.part(t, 2))
+            self.linear.write(out, strip.part(y), bias=bias)
+            self.tail.write(out, strip.part(fine, 2), bias=None, add=True)
         return x
 
 

@@ -104,7 +104,7 @@ class DepthwiseBlock(nn.Module):
                 a, b = product(self.gate, y, shift).chunk(2, 1)
                 gated = b.relu_().mul_(a)
                 if isinstance(self.merge, Int8Conv2d):
-                    self.merge.product(gated, None, y)
+                    self.merge.product(gated, None, y, spent=True)
                 else:
                     y.addmm_(gated, weights(self.merge).t())
         return out
@@ -189,20 +189,35 @@ class SubpixelUp(nn.Sequential):
         out: Tensor = self[1](pointwise(self[0], x))
         return out
 
-    def add_to(self, out: Tensor, x: Tensor, level: float | None = None) -> None:
-        """Add what comes of an input to memory, (B, O, fH, fW); or write it there, plus a level.
+    def write(
+        self, out: Tensor, x: Tensor, *, bias: Tensor | None, gain: Tensor | None = None, add: bool = False
+    ) -> None:
+        """Write what comes of an input to memory, or add it to what is there.
 
         Args:
-            out: Where to; its type is float32.
+            out: (B, O, fH, fW) float32.
             x: (B, I, H, W), for which layers are products (:func:`is_multiplied`).
-            level: When given, what is in ``out`` does not count.
+            bias: (f**2 O,) in place of the layer's own.
+            gain: (O,) that all but the bias is multiplied with.
+            add: Whether what is there counts.
         """
         b, _, h, w = x.shape
-        conv, f = cast(nn.Conv2d, self[0]), cast(nn.PixelShuffle, self[1]).upscale_factor
-        made = product(conv, positions(x), cast(Tensor, conv.bias) + (level or 0.0))
-        spread = made.view(b, h, w, -1, f, f).permute(0, 3, 1, 4, 2, 5)
-        squares = out.unflatten(3, (w, f)).unflatten(2, (h, f))  # type: ignore[no-untyped-call]
-        if level is None:
+        f = cast(nn.PixelShuffle, self[1]).upscale_factor
+        matrix = weights(self[0])
+        if gain is not None:
+            matrix = matrix * gain.repeat_interleave(f * f)[:, None]
+        last = not out.is_contiguous()
+        if last:  # Sub-pixels beside each other are then one piece of memory in the product, as in the output.
+            matrix = matrix.unflatten(0, (-1, f * f)).transpose(0, 1).flatten(0, 1)
+            bias = None if bias is None else bias.view(-1, f * f).t().flatten()
+        made = F.linear(positions(x), matrix, bias)
+        if last:
+            spread, squares = made.view(b, h, w, f, -1), out.permute(0, 2, 3, 1).reshape(b, h, f, w, -1)
+            spread = spread.transpose(2, 3)
+        else:
+            spread = made.view(b, h, w, -1, f, f).permute(0, 3, 1, 4, 2, 5)
+            squares = out.unflatten(3, (w, f)).unflatten(2, (h, f))  # type: ignore[no-untyped-call]
+        if add:
             squares.add_(spread)
         else:
             squares.copy_(spread)

@@ -72,7 +72,7 @@ def has_products() -> bool:
     with torch.inference_mode():
         layer.weight.fill_(1.0)  # As much as a pair may weigh, on as much as a byte holds.
         try:
-            found = layer._in_bytes(rows, None, None)
+            found = layer._in_bytes(rows, None)
         except (AttributeError, NotImplementedError, RuntimeError):  # Another build of PyTorch.
             return False
         return torch.allclose(found, F.linear(layer._seen(rows), layer._weights()))
@@ -116,13 +116,16 @@ class Int8Conv2d(nn.Conv2d):
         weight = self.weight.flatten(1)
         return weight + (integers * scale - weight.detach())
 
-    def product(self, rows: Tensor, bias: Tensor | None, out: Tensor | None = None) -> Tensor:
+    def product(
+        self, rows: Tensor, bias: Tensor | None, out: Tensor | None = None, *, spent: bool = False
+    ) -> Tensor:
         """Multiply positions with the weights, in bytes.
 
         Args:
             rows: (N, I) float32, contiguous.
             bias: (O,) to add, in place of the layer's own.
             out: (N, O) float32, contiguous, to which the product is added.
+            spent: Whether no one needs the rows afterwards: their memory may be written to.
 
         Returns:
             ``out``, or (N, O) float32.
@@ -130,12 +133,14 @@ class Int8Conv2d(nn.Conv2d):
         if not has_products():
             made = F.linear(self._seen(rows), self._weights(), bias)
             return made if out is None else out.add_(made)
-        return self._in_bytes(rows, bias, out)
+        return self._in_bytes(rows, bias, out, rows if spent else None)
 
-    def _in_bytes(self, rows: Tensor, bias: Tensor | None, out: Tensor | None) -> Tensor:
+    def _in_bytes(
+        self, rows: Tensor, bias: Tensor | None, out: Tensor | None = None, spare: Tensor | None = None
+    ) -> Tensor:
         packed = self._pack()
         step = packed.limit / _LEVELS
-        x = torch.clamp(rows, -packed.limit, packed.limit - step)
+        x = torch.clamp(rows, -packed.limit, packed.limit - step, out=spare)
         torch.add(_ROUNDS, x, alpha=1 / step, out=x)
         seen = x.view(torch.int32).to(torch.uint8)
         weights = (packed.weight, packed.scale, packed.zero)

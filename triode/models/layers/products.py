@@ -56,14 +56,17 @@ def product(layer: nn.Module, rows: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def add_product(layer: nn.Module, rows: Tensor, bias: Tensor, start: Tensor, out: Tensor) -> None:
-    """Write ``start`` (N, O), a bias (O,) and the product of positions (N, I) to ``out``, which may be ``start``."""
+    """Write ``start`` (N, O), a bias (O,) and the product of positions (N, I) to ``out``, which may be ``start``.
+
+    The memory of the positions may be written to.
+    """
     if not isinstance(layer, Int8Conv2d):
         torch.add(start, bias, out=out)
         out.addmm_(rows, weights(layer).t())
         return
     if start.data_ptr() != out.data_ptr():
         out.copy_(start)
-    layer.product(rows, bias, out)
+    layer.product(rows, bias, out, spent=True)
 
 
 def pointwise(layer: nn.Module, x: Tensor) -> Tensor:
