@@ -6,7 +6,7 @@ a margin of its neighbours' latents. With margins as wide as the networks reach,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +20,11 @@ from triode.entropy.tables import Int32Array
 from triode.errors import UnsupportedError
 from triode.models.base import ImageModel
 from triode.models.layers.products import channels_last
-from triode.models.restoration import REACH
+from triode.models.restoration import REACH, STRIP
 
 Pixels = NDArray[np.uint8]
 _WORK_BYTES = 150
 _LATENT_BYTES = 5
-_STRIP = 64
-"""Rows that become bytes at a time, as they are still in the cache."""
 
 
 def latent_size(model: ImageModel, tile: Tile) -> tuple[int, int]:
@@ -151,31 +149,28 @@ def synthesise(
     tile, decoded = grid[index], tiles[index]
     y, above, before = surround(tiles, index, grid, model.synthesis_halo)
     top, left = above * model.stride, before * model.stride
+    y = channels_last(y)
+    pixels = torch.empty(tile.height, tile.width, channels, dtype=torch.uint8)
     with torch.autocast("cpu", enabled=False):
-        x = model.synthesis(channels_last(y), torch.tensor([decoded.point]))
+        x = model.synthesis(y, torch.tensor([decoded.point]))
         before = min(left, REACH)
-        x = x[:, :, :, left - before : left + tile.width + REACH]
-        pixels = torch.empty(tile.height, tile.width, channels, dtype=torch.uint8)
-        done = 0
-        for strip in _strips(model, x, decoded, range(top, top + tile.height)):
-            shown = strip[0, :, :, before : before + tile.width]
+        shown = _restored(model, x[:, :, :, left - before : left + tile.width + REACH], decoded)
+        for done in range(0, tile.height, STRIP):
+            rows = slice(done, min(done + STRIP, tile.height))
+            strip = shown(top + rows.start, top + rows.stop)[0, :, :, before : before + tile.width]
             if channels == 1:
-                shown = shown.mean(0, keepdim=True)
-            shown = shown.mul(255).round_().clamp_(0, 255)
-            rows = slice(done, done + shown.shape[1])
+                strip = strip.mean(0, keepdim=True)
+            strip = strip.mul(255).round_().clamp_(0, 255)
             for channel in range(channels):  # One after the other: transposing copies are slow.
-                pixels[rows, :, channel] = shown[channel]
-            done = rows.stop
+                pixels[rows, :, channel] = strip[channel]
     return pixels.numpy()
 
 
-def _strips(model: ImageModel, x: Tensor, decoded: DecodedTile, rows: range) -> Iterator[Tensor]:
-    """Yield rows of a synthesis, restored if the tile says so: as many at a time as stay in the cache."""
-    if model.restoration is not None and decoded.coefficients is not None:
-        yield from model.restoration.strips(x, decoded.coefficients, decoded.point, rows)
-        return
-    for top in range(rows.start, rows.stop, _STRIP):
-        yield x[:, :, top : min(top + _STRIP, rows.stop)]
+def _restored(model: ImageModel, x: Tensor, decoded: DecodedTile) -> Callable[[int, int], Tensor]:
+    """Return what gives rows of a synthesis, restored if the tile says so."""
+    if model.restoration is None or decoded.coefficients is None:
+        return lambda top, bottom: x[:, :, top:bottom]
+    return model.restoration.restorer(x, decoded.coefficients, decoded.point)
 
 
 def _up(value: int, multiple: int) -> int:

@@ -12,7 +12,7 @@ are limited to a clip level. The latter tell noise from edges. Each channel has 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -28,7 +28,18 @@ from triode.entropy.exact.state import ExactModule, TableBuffer
 from triode.entropy.tables import CdfTables, FloatArray, Int32Array
 from triode.errors import BitstreamError
 
-__all__ = ["CLIP_STEP", "COEFFICIENTS", "GROUPS", "REACH", "STEPS", "Restoration", "Sums", "laplace_tables", "table_of"]
+__all__ = [
+    "CLIP_STEP",
+    "COEFFICIENTS",
+    "GROUPS",
+    "REACH",
+    "STEPS",
+    "STRIP",
+    "Restoration",
+    "Sums",
+    "laplace_tables",
+    "table_of",
+]
 
 _PLAIN: Final = ((0, 1), (0, 2), (1, -2), (1, -1), (1, 0), (1, 1), (1, 2), (2, -1), (2, 0), (2, 1))
 """Offsets of the second differences: a diamond of two and the knight's moves, one of each pair."""
@@ -52,7 +63,8 @@ _TIE: Final = 3.0
 """Of the cost that ties coefficients to what is usual, over their bits: samples say less than their number."""
 _RIDGE: Final = 1e-4
 _ABREAST: Final = 8
-_STRIP: Final = 64
+STRIP: Final = 64
+"""Rows that are filtered at a time."""
 
 
 def _scales() -> FloatArray:
@@ -241,19 +253,16 @@ class Restoration(ExactModule):
         Returns:
             Tensor like ``x``, unclamped.
         """
-        return torch.cat(list(self.strips(x, coefficients, point, range(x.shape[2]))), 2)
+        restored = self.restorer(x, coefficients, point)
+        tops = range(0, x.shape[2], STRIP)
+        return torch.cat([restored(top, min(top + STRIP, x.shape[2])) for top in tops], 2)
 
-    def strips(self, x: Tensor, coefficients: Int32Array, point: int, rows: range) -> Iterator[Tensor]:
-        """Filter some rows of pixels, as many at a time as stay in the cache; arguments as in :meth:`forward`.
+    def restorer(self, x: Tensor, coefficients: Int32Array, point: int) -> Callable[[int, int], Tensor]:
+        """Return what filters some rows of pixels; arguments as in :meth:`forward`.
 
-        Args:
-            x: See there.
-            coefficients: See there.
-            point: See there.
-            rows: Which.
-
-        Yields:
-            (B, 3, h, W) from top to bottom, unclamped.
+        Returns:
+            A function of the first row and the one behind the last. Its output (B, 3, h, W) is unclamped; its time
+            is best for :data:`STRIP` rows, as all stays in the cache.
         """
         c = torch.from_numpy(coefficients * STEPS).float()
         width = x.shape[3]
@@ -264,8 +273,8 @@ class Restoration(ExactModule):
             filters[k, :, :, k : k + 5] = shared
         own = c[_SHARED:].view(_CHANNELS, len(_OWN), 1, 1)
         limit, middle, sides = self.limit(point), 1 - 2 * own.sum(1), own.unbind(1)
-        for top in range(rows.start, rows.stop, _STRIP):
-            bottom = min(top + _STRIP, rows.stop)
+
+        def restored(top: int, bottom: int) -> Tensor:
             above, below = min(top, REACH), min(x.shape[2] - bottom, REACH)
             around = (REACH, REACH + more, REACH - above, REACH - below)
             p = F.pad(x[:, :, top - above : bottom + below], around, mode="replicate").clamp_(0, 1)
@@ -276,7 +285,9 @@ class Restoration(ExactModule):
             for (y, z), side in zip(_OWN, sides, strict=True):
                 pair = _moved(p, y, z, bottom - top, width) + _moved(p, -y, -z, bottom - top, width)
                 strip.addcmul_(pair, side)
-            yield strip.add_(sums.permute(0, 2, 3, 1).flatten(2)[:, None, :, :width])
+            return strip.add_(sums.permute(0, 2, 3, 1).flatten(2)[:, None, :, :width])
+
+        return restored
 
     def sums(self, x: Tensor, target: Tensor, point: int, margin: tuple[int, int], every: int = 1) -> Sums:
         """Sum up what the best coefficients follow from.

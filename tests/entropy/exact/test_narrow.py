@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from threading import Barrier
 
 import pytest
@@ -25,6 +27,7 @@ from triode.entropy.exact.narrow import (
     narrow_twins,
     working_type,
 )
+from triode.entropy.rate import RateBias, RateGain
 
 
 class Net(nn.Module):
@@ -180,6 +183,41 @@ def test_gain_rounds_and_limits():
     )
     expected = torch.tensor([0, 0, 0, 1, 2, 0, -1, NARROW_MAX, -NARROW_MAX], dtype=torch.float32)
     assert torch.equal(gain(x, torch.tensor([0]))[0, 0, 0], expected)
+
+
+@given(st.integers(1, 1 << 24), st.lists(st.integers(-ACTIVATION_MAX, ACTIVATION_MAX), min_size=1, max_size=20))
+def test_gain_is_the_same_of_latents_in_either_type(factor, values):
+    gain = exact_twin(FirstRateGain(1), narrow_twins())
+    gain.gain.fill_(factor)
+    x = torch.tensor(values, dtype=torch.float64).view(1, 1, 1, -1)
+    wide = gain(x, torch.tensor([0]))
+    assert torch.equal(gain(x.float(), torch.tensor([0])), wide)
+    # Ours to the integer, but where the product rounded to 24 bits lies on another side of a half.
+    for value, found in zip(values, wide.flatten().tolist(), strict=True):
+        exact = max(-NARROW_MAX, min(NARROW_MAX, round(Fraction(value * factor, 1 << 20))))
+        assert abs(found - exact) <= (Fraction(value * factor, 1 << 20) % 1 != Fraction(1, 2))
+
+
+def test_gains_that_float32_does_not_hold():
+    source = FirstRateGain(1)
+    with torch.no_grad():
+        source.log_gain.fill_(math.log(257))
+    with pytest.raises(ValueError, match="Gains must lie in"):
+        exact_twin(source, narrow_twins())
+
+
+@pytest.mark.parametrize("kind", [RateGain, RateBias])
+def test_last_gains_and_biases_are_those_of_wide_networks(kind):
+    source = kind(4)
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    narrow_one, wide = exact_twin(source, narrow_twins()), exact_twin(source)
+    x, q = integers((1, 4, 9, 9), ACTIVATION_MAX), torch.tensor([33])
+    assert torch.equal(narrow_one(x.float(), q).double(), wide(x, q))
+    assert narrow_one(x.float(), q).dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(narrow_one(x, q), wide(x, q))
 
 
 def test_leaky_relu_rounds():

@@ -63,6 +63,20 @@ class TestForward:
                 assert torch.allclose(alone.x_hat[0], together.x_hat[i], atol=1e-4)
                 assert float(alone.bits["y"]) == pytest.approx(float(together.bits["y"][i]), rel=1e-3)
 
+    def test_pictures_of_a_batch_have_rate_points_of_their_own(self):
+        torch.manual_seed(0)
+        model = ImageLight().eval()
+        with torch.no_grad():
+            for gain in (model.g_s.head_gain, model.g_s.up_gain):
+                gain.log_gain.copy_(torch.randn_like(gain.log_gain) * 0.3)
+            model.g_s.tail[0].weight.copy_(torch.randn_like(model.g_s.tail[0].weight) * 0.05)
+        y, q = torch.randn(2, 256, 32, 32).contiguous(memory_format=torch.channels_last), torch.tensor([3, 50])
+        with torch.inference_mode():
+            both = model.synthesis(y, q)
+            for k in range(2):
+                alone = model.synthesis(y[k : k + 1].contiguous(memory_format=torch.channels_last), q[k : k + 1])
+                torch.testing.assert_close(both[k : k + 1], alone, rtol=1e-3, atol=1e-3)
+
     def test_rate_and_quality_rise_with_the_rate_point(self):
         net, x = tiny_model(), photo()
         with torch.no_grad():

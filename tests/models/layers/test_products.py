@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from triode.models.layers import products, strips
@@ -124,3 +125,30 @@ def test_subpixels(planar):
     expected = layer(x).detach()
     with torch.inference_mode():
         assert torch.allclose(layer(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("add", [True, False])
+@pytest.mark.parametrize("gained", [True, False])
+def test_subpixels_written_to_memory(last, add, gained):
+    layer, x = trained(SubpixelUp(6, 3, 2)), picture(2)
+    bias, gain = torch.randn(12), torch.rand(3) + 0.5 if gained else None
+    with torch.inference_mode():
+        start = torch.randn(2, 3, 22, 14)
+        out = start.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format).clone()
+        layer.writer(bias=bias, gain=gain, last=last, add=add)(out, x)
+        wanted = F.pixel_shuffle(
+            bias[:, None, None]
+            + F.conv2d(x, layer[0].weight) * (1 if gain is None else gain.repeat_interleave(4)[:, None, None]),
+            2,
+        )
+        assert torch.allclose(out, wanted + start if add else wanted, atol=1e-5)
+
+
+def test_blocks_may_write_over_what_is_spent():
+    blocks, x = trained(DepthwiseBlocks(6, 2)), picture()
+    expected = blocks(x).detach()
+    with torch.inference_mode():
+        memory = x.clone(memory_format=torch.preserve_format)
+        assert blocks(memory, spent=True) is memory
+        assert torch.allclose(memory, expected, rtol=1e-4, atol=1e-4)

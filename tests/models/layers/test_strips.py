@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,21 +11,13 @@ import torch.nn.functional as F
 from triode.models.image.image_light import ImageLight, ImageLightConfig
 from triode.models.layers import strips
 from triode.models.layers.blocks import DepthwiseBlock, DepthwiseBlocks, PlanarShuffle
-from triode.models.layers.strips import by_rows, is_cut, is_lean, plain_layers
+from triode.models.layers.strips import is_cut, is_lean, plain_layers
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
     """Cut pictures of a few rows."""
     monkeypatch.setattr(strips, "_ELEMENTS", 64)
-
-
-def counted(calls):
-    def layers(own, x, *more):
-        calls.append((own, x.shape[2], [m.shape[2] for m in more]))
-        return x[:, :, own]
-
-    return layers
 
 
 def picture(height=11, width=4, channels=4, dtype=torch.float32):
@@ -40,49 +34,33 @@ def trained(blocks):
 
 @torch.inference_mode()
 def test_strips_and_what_is_around_them():
-    calls = []
-    x, fine = picture(), picture(22)
-    assert torch.equal(by_rows(counted(calls), x, fine, reach=2), x)
-    assert calls == [
-        (slice(0, 4), 6, [8]),
-        (slice(2, 6), 8, [8]),
-        (slice(2, 5), 5, [6]),
+    cut = list(strips.strips(picture(), reach=2))
+    assert [(s.own, s.around) for s in cut] == [
+        (slice(0, 4), slice(0, 6)),
+        (slice(2, 6), slice(2, 10)),
+        (slice(2, 5), slice(6, 11)),
     ]
+    assert [s.part(picture(22), 2).shape[2] for s in cut] == [8, 8, 6]
 
 
-@pytest.mark.parametrize("why", ["gradients", "no gradients", "autocast", "several pictures", "small"])
+@pytest.mark.parametrize("why", ["gradients", "no gradients", "autocast", "several pictures", "small", "plain"])
 def test_left_whole(why, monkeypatch):
-    calls = []
     x = picture()
-    if why == "gradients":
-        by_rows(counted(calls), x)
-    elif why == "no gradients":
-        with torch.no_grad():
-            by_rows(counted(calls), x)
-    elif why == "autocast":
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-            by_rows(counted(calls), x)
-    elif why == "several pictures":
-        with torch.inference_mode():
-            by_rows(counted(calls), x.expand(2, -1, -1, -1))
-    else:
-        monkeypatch.setattr(strips, "_ELEMENTS", x.numel())
-        with torch.inference_mode():
-            by_rows(counted(calls), x)
-    assert [(own, rows) for own, rows, _ in calls] == [(slice(None), 11)]
-
-
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@torch.inference_mode()
-def test_output_is_larger_of_another_type_and_laid_out_as_the_strips_are(memory_format):
-    def layers(own, x):
-        return F.interpolate(x[:, :2, own].double(), scale_factor=(3, 2)).contiguous(memory_format=memory_format)
-
-    x = picture()
-    out = by_rows(layers, x, reach=1)
-    assert out.dtype == torch.float64
-    assert out.is_contiguous(memory_format=memory_format)
-    assert torch.equal(out, F.interpolate(x[:, :2].double(), scale_factor=(3, 2)))
+    with contextlib.ExitStack() as modes:
+        if why == "no gradients":
+            modes.enter_context(torch.no_grad())
+        elif why != "gradients":
+            modes.enter_context(torch.inference_mode())
+        if why == "autocast":
+            modes.enter_context(torch.autocast("cpu", dtype=torch.bfloat16))
+        elif why == "several pictures":
+            x = x.expand(2, -1, -1, -1)
+        elif why == "small":
+            monkeypatch.setattr(strips, "_ELEMENTS", x.numel())
+        elif why == "plain":
+            modes.enter_context(plain_layers())
+        assert not is_cut(x)
+        assert [s.rows for s in strips.strips(x, 2)] == [slice(0, 11)]
 
 
 @pytest.mark.parametrize("height", [1, 4, 8, 11])

@@ -130,34 +130,34 @@ class _Synthesis(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, y: Tensor, q: Tensor, level: float = 0.0) -> Tensor:
-        if is_multiplied(y):
+        if is_multiplied(y) and len(q) == 1:
             return self._multiplied(y, q, level)
         t = self.coarse(self.head_gain(self.head(y), q))
         t = self.fine(self.up_gain(self.up(t), q))
         return added(full_precision(self.linear, y), self.tail(t).float()).add_(level)
 
     def _multiplied(self, y: Tensor, q: Tensor, level: float) -> Tensor:
-        """Do the same with products, strip by strip; gains go into their weights."""
+        """Do the same at one rate point with products, strip by strip; gains go into their weights."""
         b, _, h, w = y.shape
         gain = self.head_gain.gain(q)[0]
-        matrix, bias = weights(self.head) * gain[:, None], cast(Tensor, self.head.bias) * gain
-        t = torch.empty((b, len(gain), h, w), memory_format=torch.channels_last)
-        torch.addmm(bias, positions(y), matrix.t(), out=positions(t))
-        t = self.coarse(t)
+        matrix, bias = (weights(self.head) * gain[:, None]).t(), cast(Tensor, self.head.bias) * gain
+        coarse = torch.empty((b, len(gain), h, w), memory_format=torch.channels_last)
+        torch.addmm(bias, positions(y), matrix, out=positions(coarse))
+        coarse = self.coarse(coarse, spent=True)
         gain = self.up_gain.gain(q)[0]
         fine = torch.empty((b, len(gain), 2 * h, 2 * w), memory_format=torch.channels_last)
-        bias = cast(Tensor, self.up[0].bias) * gain.repeat_interleave(4)
-        for strip in strips(t):
-            self.up.write(strip.part(fine, 2), strip.part(t), bias=bias, gain=gain)
-        fine = self.fine(fine)
+        up = self.up.writer(bias=cast(Tensor, self.up[0].bias) * gain.repeat_interleave(4), gain=gain, last=True)
+        for strip in strips(coarse):
+            up(strip.part(fine, 2), strip.part(coarse))
+        fine = self.fine(fine, spent=True)
         x = torch.empty(b, 3, 16 * h, 16 * w)
         # Both paths' biases are a pattern of 16 x 16 pixels.
         pattern = cast(Tensor, self.tail[0].bias).view(3, 8, 8).repeat(1, 2, 2).flatten()
-        bias = cast(Tensor, self.linear[0].bias) + pattern + level
+        linear = self.linear.writer(bias=cast(Tensor, self.linear[0].bias) + pattern + level)
+        tail = self.tail.writer(bias=None, add=True)
         for strip in strips(y):
-            out = strip.part(x, 16)
-            self.linear.write(out, strip.part(y), bias=bias)
-            self.tail.write(out, strip.part(fine, 2), bias=None, add=True)
+            linear(strip.part(x, 16), strip.part(y))
+            tail(strip.part(x, 16), strip.part(fine, 2))
         return x
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -153,10 +153,15 @@ class DepthwiseBlocks(nn.Sequential):
         layers = [int8[min(number, len(int8) - 1)] for number in range(count)]
         super().__init__(*(DepthwiseBlock(channels, kernel, gated=gated, int8=names) for names in layers))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to the same shape."""
+    def forward(self, x: Tensor, *, spent: bool = False) -> Tensor:
+        """Map (B, C, H, W) to the same shape.
+
+        Args:
+            x: Input.
+            spent: Whether no one needs the input afterwards: its memory may be written to.
+        """
         for number, block in enumerate(self):
-            x = block(x, x if number else None)  # What came in is not ours to write to.
+            x = block(x, x if spent or number else None)
         return x
 
 
@@ -189,38 +194,43 @@ class SubpixelUp(nn.Sequential):
         out: Tensor = self[1](pointwise(self[0], x))
         return out
 
-    def write(
-        self, out: Tensor, x: Tensor, *, bias: Tensor | None, gain: Tensor | None = None, add: bool = False
-    ) -> None:
-        """Write what comes of an input to memory, or add it to what is there.
+    def writer(
+        self, *, bias: Tensor | None, gain: Tensor | None = None, last: bool = False, add: bool = False
+    ) -> Callable[[Tensor, Tensor], None]:
+        """Return what writes (B, O, fH, fW) float32 of (B, I, H, W), for which layers are products.
 
         Args:
-            out: (B, O, fH, fW) float32.
-            x: (B, I, H, W), for which layers are products (:func:`is_multiplied`).
             bias: (f**2 O,) in place of the layer's own.
             gain: (O,) that all but the bias is multiplied with.
+            last: Whether the output has its channels last; else they come first.
             add: Whether what is there counts.
+
+        Returns:
+            A function of output and input (:func:`is_multiplied`).
         """
-        b, _, h, w = x.shape
         f = cast(nn.PixelShuffle, self[1]).upscale_factor
         matrix = weights(self[0])
         if gain is not None:
             matrix = matrix * gain.repeat_interleave(f * f)[:, None]
-        last = not out.is_contiguous()
         if last:  # Sub-pixels beside each other are then one piece of memory in the product, as in the output.
-            matrix = matrix.unflatten(0, (-1, f * f)).transpose(0, 1).flatten(0, 1)
+            matrix = matrix.view(-1, f * f, matrix.shape[1]).transpose(0, 1).flatten(0, 1)
             bias = None if bias is None else bias.view(-1, f * f).t().flatten()
-        made = F.linear(positions(x), matrix, bias)
-        if last:
-            spread, squares = made.view(b, h, w, f, -1), out.permute(0, 2, 3, 1).reshape(b, h, f, w, -1)
-            spread = spread.transpose(2, 3)
-        else:
-            spread = made.view(b, h, w, -1, f, f).permute(0, 3, 1, 4, 2, 5)
-            squares = out.unflatten(3, (w, f)).unflatten(2, (h, f))  # type: ignore[no-untyped-call]
-        if add:
-            squares.add_(spread)
-        else:
-            squares.copy_(spread)
+
+        def write(out: Tensor, x: Tensor) -> None:
+            b, _, h, w = x.shape
+            made = F.linear(positions(x), matrix, bias)
+            if last:
+                spread = made.view(b, h, w, f, -1).transpose(2, 3)
+                squares = out.permute(0, 2, 3, 1).view(b, h, f, w, -1)
+            else:
+                spread = made.view(b, h, w, -1, f, f).permute(0, 3, 1, 4, 2, 5)
+                squares = out.view(b, -1, h, f, w, f)
+            if add:
+                squares.add_(spread)
+            else:
+                squares.copy_(spread)
+
+        return write
 
 
 class SubpixelDown(nn.Sequential):

@@ -116,9 +116,7 @@ class Int8Conv2d(nn.Conv2d):
         weight = self.weight.flatten(1)
         return weight + (integers * scale - weight.detach())
 
-    def product(
-        self, rows: Tensor, bias: Tensor | None, out: Tensor | None = None, *, spent: bool = False
-    ) -> Tensor:
+    def product(self, rows: Tensor, bias: Tensor | None, out: Tensor | None = None, *, spent: bool = False) -> Tensor:
         """Multiply positions with the weights, in bytes.
 
         Args:

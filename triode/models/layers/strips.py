@@ -6,7 +6,7 @@ it goes through memory, most of it mapped anew; strip by strip it does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-__all__ = ["RowLayers", "Strip", "by_rows", "is_cut", "is_lean", "plain_layers", "strips"]
+__all__ = ["Strip", "is_cut", "is_lean", "plain_layers", "strips"]
 
 _ELEMENTS: Final = 1 << 19
 """Of the first input in a strip: 2 MB. Where there is less, calls cost more than memory."""
@@ -24,12 +24,6 @@ _LEAST: Final = 2
 
 
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
-
-RowLayers = Callable[..., Tensor]
-"""``layers(own, x, *more)``: the output of the rows ``own`` of ``x``, a slice; those outside are only looked at.
-
-``more`` are inputs of those rows alone, at whole multiples of the resolution of ``x``.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,35 +78,6 @@ def strips(x: Tensor, reach: int = 0) -> Iterator[Strip]:
         yield Strip(top, count, min(reach, top), min(reach, height - top - count))
 
 
-def by_rows(layers: RowLayers, x: Tensor, *more: Tensor, reach: int = 0) -> Tensor:
-    """Run layers on strips of rows, where that is quicker: one large picture, in inference mode, on the CPU.
-
-    What comes out differs by rounding at most.
-
-    Args:
-        layers: See :data:`RowLayers`; called once, with everything, where no strips are cut.
-        x: (B, C, H, W).
-        more: Further inputs, (B, ., k H, .) with whole numbers k.
-        reach: Rows above and below that an output row depends on.
-
-    Returns:
-        (B, O, s H, .) with a whole number s.
-    """
-    height = x.shape[2]
-    if not is_cut(x):
-        return layers(slice(None), x, *more)
-    out: Tensor | None = None
-    for strip in strips(x, reach):
-        y = layers(strip.own, x[:, :, strip.around], *(strip.part(m, m.shape[2] // height) for m in more))
-        if out is None:
-            last = y.is_contiguous(memory_format=torch.channels_last) and not y.is_contiguous()
-            shape = (*y.shape[:2], y.shape[2] // strip.count * height, y.shape[3])
-            kept = torch.channels_last if last else torch.contiguous_format
-            out = torch.empty(shape, dtype=y.dtype, memory_format=kept)
-        strip.part(out, out.shape[2] // height).copy_(y)
-    return x if out is None else out
-
-
 @contextmanager
 def plain_layers() -> Iterator[None]:
     """Run layers as in training for the length of a block: no strips, no products, every module by its own forward."""
@@ -131,7 +96,7 @@ def is_lean(x: Tensor) -> bool:
 
 
 def is_cut(x: Tensor) -> bool:
-    """Return whether :func:`by_rows` cuts this input into strips."""
+    """Return whether there are several strips: of one large picture, in inference mode, on the CPU."""
     return _rows(x) < x.shape[2]
 
 
