@@ -147,7 +147,7 @@ class ContextModel(nn.Module):
 
         Args:
             y: (1, M, h, w) float.
-            hyper: (1, H, h, w) float64 integers, Q13.10.
+            hyper: (1, H, h, w) integers, Q13.10, in float64; in float32 of narrow networks.
             q: (1,) integer rate point.
             writer: Where the symbols go.
             valid: Rows and columns that carry data; elements outside are padding and take their means.
@@ -155,7 +155,7 @@ class ContextModel(nn.Module):
                 step towards zero where that saves more bits than it costs; the decoder needs no notice of it.
 
         Returns:
-            (1, M, h, w) float64 integers, Q13.10: the quantised latent.
+            (1, M, h, w) integers, Q13.10, of the type of ``hyper``: the quantised latent.
         """
         y_hat = torch.zeros(y.shape, dtype=hyper.dtype)
         source, features = y.double(), hyper
